@@ -1,0 +1,89 @@
+"""`python -m benchmarks`: tables, or one JSON document with `--json`. Takes some minutes; best on an idle machine."""
+
+import json
+import os
+import platform
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.calls import CallCost, Load, calls
+from benchmarks.imports import ImportCost, imports
+
+_OURS = "llm_common"
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m benchmarks", description="Speed as ratios of medians against peers.")
+    parser.add_argument(
+        "--rounds", type=int, default=8, help="processes of each contestant, the first to warm up (default 8)"
+    )
+    parser.add_argument("--calls", type=int, default=2_000, help="calls in each process (default 2000)")
+    parser.add_argument("--streams", type=int, default=200, help="streams in each process (default 200)")
+    parser.add_argument("--concurrency", type=int, default=50, help="calls at a time (default 50)")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    wanted = parser.parse_args()
+    load = Load(wanted.calls, wanted.streams, wanted.concurrency)
+    machine = f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores"
+    imported, called = imports(wanted.rounds), calls(wanted.rounds, load)
+    if wanted.json:
+        figures = {"imports": [asdict(cost) for cost in imported], "calls": [asdict(cost) for cost in called]}
+        print(json.dumps({"machine": machine, "rounds": wanted.rounds, "load": asdict(load), **figures}, indent=2))
+        return
+    console = Console()
+    console.print(f"{machine}; medians of {max(1, wanted.rounds - 1)} processes each, in turn\n", highlight=False)
+    _show_imports(console, imported)
+    _show_calls(console, called, load)
+    _show_streams(console, called)
+
+
+def _show_imports(console: Console, costs: Sequence[ImportCost]) -> None:
+    title = "A process that only imports, and one that gets ready for a call; ratios to httpx"
+    table = _table(title, "import ms", "ratio", "ready ms", "ratio")
+    for cost in costs:
+        imported = (f"{cost.import_ms:.0f}", f"{cost.import_ratio:.2f}")
+        table.add_row(cost.name, cost.version, *imported, f"{cost.ready_ms:.0f}", f"{cost.ready_ratio:.2f}")
+    console.print(table)
+    console.print("import:", _lost({cost.name: cost.import_ratio for cost in costs}))
+    console.print("ready:", _lost({cost.name: cost.ready_ratio for cost in costs}), "\n")
+
+
+def _show_calls(console: Console, costs: Sequence[CallCost], load: Load) -> None:
+    title = f"A call, {load.concurrency} at a time; the client's CPU, as a ratio to bare aiohttp's"
+    table = _table(title, "CPU ms", "ratio", "clock ms")
+    for cost in costs:
+        cpu = (f"{cost.call_cpu_ms:.3f}", f"{cost.call_ratio:.2f}")
+        table.add_row(cost.name, cost.version, *cpu, f"{cost.call_wall_ms:.3f}")
+    console.print(table)
+    console.print(_lost({cost.name: cost.call_ratio for cost in costs}), "\n")
+
+
+def _show_streams(console: Console, costs: Sequence[CallCost]) -> None:
+    table = _table("A stream of 100 chunks, 10 at a time; the same", "CPU ms", "ratio", "clock ms")
+    for cost in costs:
+        cpu = (f"{cost.stream_cpu_ms:.2f}", f"{cost.stream_ratio:.2f}")
+        table.add_row(cost.name, cost.version, *cpu, f"{cost.stream_wall_ms:.2f}")
+    console.print(table)
+    console.print(_lost({cost.name: cost.stream_ratio for cost in costs}))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table("", "version", title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _lost(ratios: Mapping[str, float]) -> str:
+    """Who is cheaper than we are, and by what factor."""
+    ours = ratios[_OURS]
+    cheaper = sorted((ratio, name) for name, ratio in ratios.items() if ratio < ours)
+    told = ", ".join(f"{name} ({ours / ratio:.1f} times)" for ratio, name in cheaper)
+    return f"cheaper than {_OURS}: {told or 'nobody here'}"
+
+
+if __name__ == "__main__":
+    main()

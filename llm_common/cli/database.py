@@ -1,0 +1,62 @@
+"""`llm-common migrate` and `llm-common db status|stop`."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm_common.cli.terminal import notes, results
+
+__all__ = ["DataDir", "DatabaseUrl", "app", "migrate"]
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="Postgres to use; default: DATABASE_URL, else the embedded Postgres.", show_default=False),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the embedded Postgres; default: LLM_COMMON_DATA_DIR, else the folder for user data.",
+        show_default=False,
+    ),
+]
+
+app = typer.Typer(help="The embedded Postgres: is it running, and stop it.", no_args_is_help=True)
+
+
+def migrate(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Create or update the tables and functions. Safe to repeat."""
+
+    async def apply() -> list[str]:
+        from llm_common.db import Database
+
+        async with Database.connect(database_url, data_dir=data_dir) as db:
+            return await db.migrate()
+
+    applied = asyncio.run(apply())
+    for name in applied:
+        results.print(f"applied {name}", highlight=False)
+    if not applied:
+        results.print("up to date", highlight=False)
+
+
+@app.command()
+def status(data_dir: DataDir = None) -> None:
+    """Say where the embedded Postgres keeps its data and whether it runs."""
+    from llm_common.db import embedded
+
+    state = embedded.status(data_dir)
+    results.print(f"data folder  {state.data_dir}", highlight=False, soft_wrap=True)
+    results.print(f"version      {state.version or 'not created yet'}", highlight=False)
+    results.print(f"running      {f'yes, process {state.pid}' if state.running else 'no'}", highlight=False)
+    if state.dsn:
+        results.print(f"url          {state.dsn}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def stop(data_dir: DataDir = None) -> None:
+    """Stop the embedded Postgres. Its data stays; the next command starts it again."""
+    from llm_common.db import embedded
+
+    notes.print("stopped" if embedded.stop(data_dir) else "it was not running")

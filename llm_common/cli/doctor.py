@@ -1,0 +1,98 @@
+"""`llm-common doctor`: what is configured, what answers, what is missing, and what to do about it."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+import typer
+from rich.table import Table
+
+from llm_common.cli.database import DatabaseUrl, DataDir
+from llm_common.cli.terminal import results
+from llm_common.exceptions import DatabaseError, LLMCommonError
+from llm_common.settings import PROVIDER_KEYS, Settings
+
+__all__ = ["doctor"]
+
+_MARKS = {"ok": "[green]ok[/]", "off": "[yellow]off[/]", "bad": "[red]bad[/]"}
+_PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `advice` says what to do about it; empty where there is nothing to do."""
+
+    subject: str
+    state: Literal["ok", "off", "bad"]
+    fact: str
+    advice: str = ""
+
+
+def doctor(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Check keys, providers, database and schema; nothing is changed and nothing is paid.
+
+    Exit code 1 if something is bad.
+    """
+    settings = Settings.from_environment()
+    findings = asyncio.run(_examine(settings, database_url, data_dir))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in findings:
+        advice = f"\n[dim]→ {finding.advice}[/]" if finding.advice else ""
+        table.add_row(_MARKS[finding.state], finding.subject, finding.fact + advice)
+    results.print(table)
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+async def _examine(settings: Settings, database_url: DatabaseUrl, data_dir: DataDir) -> list[Finding]:
+    found = [
+        Finding(
+            "llm-common", "ok", f"{version('llm-common')} on Python {sys.version_info.major}.{sys.version_info.minor}"
+        )
+    ]
+    found += await asyncio.gather(*(_provider(settings, name) for name in PROVIDER_KEYS))
+    found.append(_search(settings))
+    if not settings.keys:
+        found.append(Finding("models", "off", "no key is set: commands run against the scripted provider on loopback"))
+    found += await _database(database_url, data_dir)
+    return found
+
+
+async def _provider(settings: Settings, name: str) -> Finding:
+    variables = " or ".join(PROVIDER_KEYS[name])
+    if name not in settings.keys:
+        return Finding(name, "off", "no key", f"set {variables} to use it")
+    from llm_common.cli.probing import probe
+
+    answer = await probe(name, settings.urls.get(name), settings.keys[name], seconds=_PATIENCE_SECONDS)
+    if answer.status in (401, 403):
+        return Finding(
+            name, "bad", f"{answer.url} refuses the key", f"check {variables}, and that the URL belongs to it"
+        )
+    if answer.status is None:
+        return Finding(name, "bad", f"{answer.url} does not answer", "check the network and the base URL")
+    return Finding(name, "ok", f"{answer.url} answers")
+
+
+def _search(settings: Settings) -> Finding:
+    if "zai" in settings.keys:
+        return Finding("web search", "ok", "z.ai")
+    return Finding("web search", "off", "analyses rest on the bill alone", "set ZAI_API_KEY to search the web")
+
+
+async def _database(database_url: DatabaseUrl, data_dir: DataDir) -> list[Finding]:
+    from llm_common.db import Database
+
+    try:
+        async with Database.connect(database_url, data_dir=data_dir) as db:
+            waiting = [state.name for state in await db.migrations() if state.state != "applied"]
+            reached = Finding("database", "ok", repr(db).strip("<>"))
+    except DatabaseError as error:
+        return [Finding("database", "bad", str(error))]
+    except LLMCommonError as error:
+        return [Finding("database", "bad", str(error), "choose another with --database-url or --data-dir")]
+    if waiting:
+        return [reached, Finding("schema", "bad", f"waiting: {', '.join(waiting)}", "run: llm-common migrate")]
+    return [reached, Finding("schema", "ok", "up to date")]

@@ -1,0 +1,92 @@
+"""`llm-common runs list|show|resume`."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from llm_common.cli.analyze import interruptible
+from llm_common.cli.database import DatabaseUrl, DataDir
+from llm_common.cli.terminal import notes, results
+from llm_common.money import format_usd
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Pipeline runs: what they came to, and go on with one that stopped.", no_args_is_help=True)
+
+RunId = Annotated[str, typer.Argument(help="The run, as `llm-common runs list` shows it.", metavar="RUN_ID")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+@app.command("list")
+def list_runs(
+    bill_id: Annotated[str | None, typer.Option(help="Only this bill's runs.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, the latest first.")] = 20,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List runs, the latest first."""
+
+    async def work() -> None:
+        from llm_common.db import Database
+
+        async with Database.connect(database_url, data_dir=data_dir) as db:
+            runs = await db.runs.list(bill_id=bill_id, limit=limit)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("run", no_wrap=True)
+        table.add_column("bill", overflow="fold")
+        table.add_column("UTC", no_wrap=True)
+        table.add_column("status", no_wrap=True)
+        table.add_column("cost", justify="right", no_wrap=True)
+        for run in runs:
+            started = f"{run.started_at:%y-%m-%d %H:%M}"
+            table.add_row(run.id, escape(run.bill_id), started, run.status, format_usd(run.cost_usd))
+        results.print(table if runs else "no runs yet: llm-common analyze BILL.txt")
+
+    asyncio.run(work())
+
+
+@app.command()
+def show(run_id: RunId, json: AsJson = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Show a run: its analysis, what each step cost, or how it failed."""
+
+    async def work() -> None:
+        from llm_common.cli.report import as_document, show_analysis, show_steps
+        from llm_common.db import Database
+        from llm_common.exceptions import PipelineError
+        from llm_common.pipeline.result import analysis_of
+
+        async with Database.connect(database_url, data_dir=data_dir) as db:
+            run = await db.runs.get(run_id)
+        if json:
+            if run.status != "completed":
+                raise PipelineError(f"run {run_id} is {run.status} and has no analysis", run_id=run_id)
+            sys.stdout.write(as_document(analysis_of(run), run, None) + "\n")
+            return
+        if run.status == "completed":
+            show_analysis(analysis_of(run))
+        elif run.error_message:
+            notes.print(f"[red]{run.status}:[/] {escape(run.error_message)}", highlight=False)
+        show_steps(run, None)
+
+    asyncio.run(work())
+
+
+@app.command()
+def resume(run_id: RunId, json: AsJson = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Go on with a run that failed or was interrupted. Its finished steps are not paid again."""
+
+    async def work() -> None:
+        from llm_common.cli.analyze import present
+        from llm_common.cli.progress import Progress
+        from llm_common.cli.workplace import workplace
+
+        async with workplace(database_url, data_dir) as here:
+            with Progress() as progress:
+                analysis = await here.pipeline.resume(run_id, on_event=progress.on_event)
+            await present(here, analysis, None, as_json=json)
+
+    interruptible(work())

@@ -1,0 +1,326 @@
+"""`CostTracker`: the ledger in Postgres, with its budgets, its alerts and its reports.
+
+tracker = CostTracker(db, daily_budget_usd=10)
+await tracker.get_cost_breakdown("2026-11-01", "2026-11-30", group_by="step")
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from secrets import randbits
+from typing import Self, TypeAlias, TypeVar
+from uuid import UUID
+
+from llm_common.db.database import Database, DatabaseSource
+from llm_common.db.functions.ledger import (
+    BudgetAlert,
+    BudgetStatus,
+    CostSummary,
+    Entry,
+    Limit,
+    external_json,
+    outcome_json,
+    planned_json,
+    read_entry,
+)
+from llm_common.db.transport import Json
+from llm_common.exceptions import ConfigurationError, DatabaseError, DatabaseUnavailableError, InvalidInputError
+from llm_common.ledger import budgets_that_bind
+from llm_common.models import Budget, BudgetWindow, CostMetrics, Outcome, PlannedCall, Reservation
+from llm_common.money import format_usd, to_nano
+from llm_common.settings import Settings
+from llm_common.uninterrupted import uninterrupted
+
+__all__ = ["AlertCallback", "BudgetAlert", "BudgetStatus", "CostMetrics", "CostSummary", "CostTracker"]
+
+#: Told once per window and threshold, in one of the processes that share the ledger.
+AlertCallback: TypeAlias = Callable[[BudgetAlert], Awaitable[None] | None]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+# Seconds between tries. Before a call somebody waits; after one, money hangs on it.
+_BEFORE = (0.1, 0.4)
+_AFTER = (0.25, 1.0, 2.5, 6.0)
+_ALERT_SECONDS = 10.0
+_EXPIRE_ROWS = 100
+#: serialization_failure and deadlock_detected: the transaction was undone, and may be tried again.
+_UNDONE = frozenset({"40001", "40P01"})
+
+
+class CostTracker:
+    """Records every call in Postgres and holds it to budgets, in all processes together.
+
+    The first argument is a `Database`, a Postgres URL, a psycopg pool or a Supabase client; None is
+    `DATABASE_URL`. The project and the budgets that are not given come from the environment
+    (`LLM_COMMON_PROJECT`, `LLM_COMMON_DAILY_BUDGET_USD`, `LLM_COMMON_MONTHLY_BUDGET_USD`).
+
+    `alert_threshold` is a fraction of each limit. Crossing it writes a row to `cost_alerts`, logs a warning and
+    calls `on_alert` (a function or a coroutine function, with 10 s of time) once per window; what the callback
+    raises is logged, and the call goes on.
+    """
+
+    wants_answer = False
+
+    def __init__(
+        self,
+        supabase_client: "DatabaseSource | None" = None,
+        daily_budget_usd: Decimal | float | str | None = None,
+        monthly_budget_usd: Decimal | float | str | None = None,
+        alert_threshold: float = 0.8,
+        *,
+        project: str | None = None,
+        budgets: Sequence[Budget] = (),
+        on_alert: AlertCallback | None = None,
+    ) -> None:
+        if not 0 < alert_threshold <= 1:
+            raise InvalidInputError(f"alert_threshold is a fraction of a budget, above 0 to 1, not {alert_threshold!r}")
+        settings = Settings.from_environment()
+        source = settings.database_url if supabase_client is None else supabase_client
+        if source is None:
+            raise ConfigurationError("CostTracker has no database: pass one, or set DATABASE_URL")
+        self._db = Database.of(source)
+        self._db_is_ours = not isinstance(source, Database)
+        self._ledger = self._db.ledger
+        self._project = settings.project if project is None else project
+        self._alert_threshold = float(alert_threshold)
+        self._on_alert = on_alert
+        self._spent_today_nano = 0
+        daily = settings.daily_budget_usd if daily_budget_usd is None else daily_budget_usd
+        monthly = settings.monthly_budget_usd if monthly_budget_usd is None else monthly_budget_usd
+        self._budgets = (*_project_budget(daily, "day"), *_project_budget(monthly, "month"), *budgets)
+
+    @property
+    def project(self) -> str:
+        return self._project
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        return self._budgets
+
+    @property
+    def spent_today_nano(self) -> int:
+        """The project's spend of today, by all processes, as of the last call through this tracker."""
+        return self._spent_today_nano
+
+    async def aclose(self) -> None:
+        """Close the connections made here. A `Database` that was passed in is its owner's to close."""
+        if self._db_is_ours:
+            await self._db.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # --- the ledger of clients
+
+    async def reserve(self, call: PlannedCall) -> Reservation:
+        """Set `call.bound_nano` aside. Raises `BudgetExceededError`, and then nothing changed.
+
+        Raises `DatabaseUnavailableError` where the database cannot be reached: nothing is sent unrecorded.
+        """
+        reservation = Reservation(_time_ordered_id(), call)
+        planned = planned_json(call, project=self._project, call_id=reservation.id)
+        limits = self._limits(call)
+        try:
+            entry = await _again(
+                lambda: self._ledger.reserve(planned, limits, hold_seconds=call.hold_seconds), waits=_BEFORE
+            )
+            await self._note(entry)
+        except (asyncio.CancelledError, DatabaseUnavailableError):
+            # It may have arrived all the same, and would be charged when it expires.
+            await uninterrupted(self._give_back(reservation.id))
+            raise
+        return reservation
+
+    async def extend(self, reservation: Reservation, more_nano: int) -> Reservation:
+        """Set more aside for a further attempt. Raises `BudgetExceededError`; the first reserve then still stands."""
+        extension_id = _time_ordered_id()
+        entry = await _again(
+            lambda: self._ledger.extend(reservation.id, more_nano, extension_id=extension_id), waits=_BEFORE
+        )
+        await self._note(entry)
+        call = reservation.call
+        return replace(reservation, call=replace(call, bound_nano=call.bound_nano + more_nano))
+
+    async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
+        """Replace the reserve by the truth and write the row. A second settlement changes nothing.
+
+        Tries for about 10 s while the database cannot be reached; then raises `DatabaseUnavailableError`, and the
+        reservation is charged at its bound when it expires. Let it run to its end: `uninterrupted(...)`.
+        """
+        try:
+            entry = await _again(lambda: self._ledger.settle(reservation.id, outcome_json(outcome)), waits=_AFTER)
+        except DatabaseUnavailableError as error:
+            raise DatabaseUnavailableError(
+                f"reservation {reservation.id} could not be settled, so its bound will be charged when it expires; "
+                f"settle it again to correct that. {error}",
+                sqlstate=error.sqlstate,
+            ) from error
+        await self._note(entry)
+
+    async def release(self, reservation: Reservation) -> None:
+        """Give the reserve back: it is known that nothing was sent. Tries like `settle`."""
+        await _again(lambda: self._ledger.release(reservation.id), waits=_AFTER)
+
+    async def record(self, call: PlannedCall, outcome: Outcome) -> None:
+        """Write a row for a call that needed no reserve: a cache hit, at 0."""
+        row = {
+            **planned_json(call, project=self._project, call_id=_time_ordered_id()),
+            **outcome_json(outcome),
+        }
+        await self._record(row, self._limits(call))
+
+    async def note_settlement(self, answer: Json) -> None:
+        """Take in what `settle_cost` answered to somebody who called it within another SQL function."""
+        await self._note(read_entry(answer))
+
+    # --- costs from elsewhere, and reports
+
+    async def log_cost(self, metrics: CostMetrics, *, idempotency_key: str | None = None) -> None:
+        """Write down a cost that happened elsewhere. It counts for budgets, and is never refused by one.
+
+        With a key, logging it again changes nothing.
+        """
+        row = external_json(metrics, project=self._project, call_id=_time_ordered_id(), key=idempotency_key)
+        same = PlannedCall(kind="external", model=metrics.model, provider="", bound_nano=0, step=metrics.step)
+        await self._record(row, self._limits(same))
+
+    async def get_daily_cost(self, day: date | str | None = None) -> Decimal:
+        """The project's spend in dollars on one day (a date, or `"2026-11-30"`); None is the project's today."""
+        wanted = None if day is None else _day(day, "day")
+        await self.expire()
+        return (await self._ledger.total(self._project, wanted, wanted)).cost_usd
+
+    async def get_monthly_cost(self, year: int, month: int) -> Decimal:
+        """The project's spend in dollars in one month."""
+        try:
+            first = date(year, month, 1)
+            last = date(year + month // 12, month % 12 + 1, 1) - date.resolution
+        except (ValueError, TypeError) as error:
+            raise InvalidInputError(f"there is no month {month!r} of year {year!r}") from error
+        await self.expire()
+        return (await self._ledger.total(self._project, first, last)).cost_usd
+
+    async def get_cost_breakdown(
+        self, start_date: date | str, end_date: date | str, group_by: str = "model"
+    ) -> dict[str, Decimal]:
+        """Dollars by model, step, provider, project, user or day, dearest first; both days are counted."""
+        return {group.key: group.cost_usd for group in await self.summarize(start_date, end_date, group_by)}
+
+    async def summarize(
+        self, start_date: date | str, end_date: date | str, group_by: str = "model"
+    ) -> list[CostSummary]:
+        """Like `get_cost_breakdown`, with the number of calls, failures, cache hits and tokens."""
+        start, end = _day(start_date, "start_date"), _day(end_date, "end_date")
+        if start > end:
+            raise InvalidInputError(f"start_date {start} must not be after end_date {end}")
+        await self.expire()
+        return await self._ledger.breakdown(start, end, group_by=group_by, project=self._project)
+
+    async def budget_status(self) -> list[BudgetStatus]:
+        """What the windows that are open now have spent, reserved and left; the project's own first."""
+        await self.expire()
+        return await self._ledger.budget_status(self._project, self._standing_limits())
+
+    async def expire(self) -> int:
+        """Charge reservations of this project whose owner died; gives their number (at most 100 at a time).
+
+        Reports and further calls do this by themselves.
+        """
+        expired, alerts = await self._ledger.expire(max_rows=_EXPIRE_ROWS, project=self._project)
+        await self._tell(alerts)
+        return expired
+
+    async def set_time_zone(self, time_zone: str) -> None:
+        """Let the project's days begin at this zone's midnight (`"Europe/Paris"`). Recorded calls keep their day."""
+        await self._ledger.set_time_zone(self._project, time_zone)
+
+    async def _record(self, row: dict[str, Json], limits: Sequence[Limit]) -> None:
+        await self._note(await _again(lambda: self._ledger.record(row, limits), waits=_AFTER))
+
+    async def _give_back(self, reservation_id: str) -> None:
+        try:
+            await self._ledger.release(reservation_id)
+        except DatabaseError as error:
+            _log.warning(
+                "reservation %s may be charged when it expires, though nothing was sent: %s", reservation_id, error
+            )
+
+    async def _note(self, entry: Entry) -> None:
+        self._spent_today_nano = entry.spent_today_nano
+        await self._tell(entry.alerts)
+
+    async def _tell(self, alerts: Sequence[BudgetAlert]) -> None:
+        for alert in alerts:
+            _log.warning(
+                "budget %s/%s of project %s crossed %s: %s of %s spent",
+                *(alert.scope, alert.window, alert.project, alert.threshold),
+                *(format_usd(alert.spent_usd), format_usd(alert.limit_usd)),
+            )
+            try:
+                async with asyncio.timeout(_ALERT_SECONDS):
+                    told = None if self._on_alert is None else self._on_alert(alert)
+                    if inspect.isawaitable(told):
+                        await told
+            except Exception:  # noqa: BLE001 (a host's callback may raise anything)
+                _log.exception("on_alert failed for budget %s/%s; the call goes on", alert.scope, alert.window)
+
+    def _limits(self, call: PlannedCall) -> list[Limit]:
+        bound = budgets_that_bind(call, self._budgets)
+        return [Limit(scope, window, nano, self._alert_threshold) for (scope, window), nano in bound.items()]
+
+    def _standing_limits(self) -> list[Limit]:
+        """Those that bind whoever calls: a budget for each user is not known before there is one."""
+        return [
+            Limit(
+                "project" if budget.value is None else f"{budget.scope}:{budget.value}",
+                budget.window,
+                to_nano(budget.limit_usd),
+            )
+            for budget in self._budgets
+            if budget.scope == "project" or budget.value is not None
+        ]
+
+
+def _project_budget(limit_usd: Decimal | float | str | None, window: BudgetWindow) -> tuple[Budget, ...]:
+    if limit_usd is None:
+        return ()
+    to_nano(limit_usd, name="daily_budget_usd" if window == "day" else "monthly_budget_usd")
+    return (Budget(limit_usd if isinstance(limit_usd, Decimal) else Decimal(str(limit_usd)), window),)
+
+
+async def _again(work: Callable[[], Awaitable[T]], *, waits: Sequence[float]) -> T:
+    """Try once more after each wait where the database was away or undid the transaction. `work` must be repeatable."""
+    for wait in waits:
+        try:
+            return await work()
+        except DatabaseError as error:
+            if not (isinstance(error, DatabaseUnavailableError) or error.sqlstate in _UNDONE):
+                raise
+            await asyncio.sleep(wait)
+    return await work()
+
+
+def _time_ordered_id() -> str:
+    """A UUID of version 7 (RFC 9562 §5.7): milliseconds first, so that new rows lie side by side in the index."""
+    milliseconds = int(datetime.now(UTC).timestamp() * 1000)
+    return str(UUID(int=milliseconds << 80 | 7 << 76 | randbits(12) << 64 | 2 << 62 | randbits(62)))
+
+
+def _day(day: date | str, name: str) -> date:
+    if isinstance(day, datetime):
+        return day.date()
+    if isinstance(day, date):
+        return day
+    try:
+        return date.fromisoformat(day)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(f"{name} must be a date or a text like '2026-11-30', not {day!r}") from error

@@ -1,0 +1,188 @@
+"""SQL functions over psycopg: over connections of our own, or over the host's pool.
+
+One call is one statement and one transaction, without prepared statements or session state, so it works through
+a transaction-mode pooler.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from functools import lru_cache, partial
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, Connection, sql
+from psycopg.rows import TupleRow, tuple_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from llm_common.db.dsn import describe, with_defaults
+from llm_common.db.errors import database_error
+from llm_common.db.pool import Pool
+from llm_common.db.transport import Execute, Json
+from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, InvalidInputError, LLMCommonError
+from llm_common.per_loop import PerLoop
+
+__all__ = ["AsyncPoolTransport", "DsnTransport", "SyncPoolTransport"]
+
+# Host connections have row factories of their own type; we bring ours with each cursor.
+_Lend = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
+
+
+class DsnTransport:
+    """Connections of our own, one pool per event loop. `dsn` is asked for each new connection."""
+
+    def __init__(self, dsn: Callable[[], Awaitable[str]]) -> None:
+        self._dsn = dsn
+        self._pools = PerLoop(lambda: Pool(self._connect))
+
+    async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
+        return await _call(self._pools.get().connection, function, arguments)
+
+    def transaction(self) -> AbstractAsyncContextManager[Execute]:
+        return _transaction(self._pools.get().connection)
+
+    async def aclose(self) -> None:
+        pool = self._pools.pop()
+        if pool is not None:
+            await pool.aclose()
+
+    async def _connect(self) -> AsyncConnection[TupleRow]:
+        dsn = await self._dsn()
+        try:
+            return await AsyncConnection.connect(with_defaults(dsn), autocommit=True, prepare_threshold=None)
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailableError(
+                f"cannot connect to {describe(dsn)}: {str(error).strip()}. Check host, port, user, password and "
+                "database name of the URL (DATABASE_URL), and that the server runs.",
+                sqlstate=error.sqlstate,
+            ) from None
+
+
+class AsyncPoolTransport:
+    """The host's `AsyncConnectionPool`: used as it is, opened and closed by the host."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+        self._pool = pool
+
+    async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
+        return await _call(self._pool.connection, function, arguments)
+
+    def transaction(self) -> AbstractAsyncContextManager[Execute]:
+        return _transaction(self._pool.connection)
+
+    async def aclose(self) -> None:
+        """Leaves the pool to the host."""
+
+
+class SyncPoolTransport:
+    """The host's `ConnectionPool`: used on threads, so that the event loop goes on.
+
+    A call that was cancelled while its statement runs completes in the background.
+    """
+
+    def __init__(self, pool: ConnectionPool[Connection[Any]]) -> None:
+        self._pool = pool
+
+    async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
+        return await asyncio.to_thread(self._call, _query(function, tuple(arguments)), _parameters(arguments))
+
+    def _call(self, query: bytes, parameters: Mapping[str, str | None]) -> Json:
+        with _our_errors(), self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            return _only_value(cursor.execute(query, parameters, prepare=False).fetchone())
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Execute]:
+        held = ExitStack()
+        with _our_errors():
+            connection = await asyncio.to_thread(held.enter_context, self._pool.connection())
+            await asyncio.to_thread(held.enter_context, connection.transaction())
+
+            async def execute(query: bytes, parameters: Sequence[str]) -> list[TupleRow]:
+                return await asyncio.to_thread(_rows, connection, query, parameters)
+
+            try:
+                yield execute
+            except BaseException as error:
+                await asyncio.to_thread(held.__exit__, type(error), error, error.__traceback__)
+                raise
+            await asyncio.to_thread(held.close)
+
+    async def aclose(self) -> None:
+        """Leaves the pool to the host."""
+
+
+async def _call(lend: _Lend, function: str, arguments: Mapping[str, Json]) -> Json:
+    query, parameters = _query(function, tuple(arguments)), _parameters(arguments)
+    with _our_errors():
+        async with lend() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(query, parameters, prepare=False)
+            return _only_value(await cursor.fetchone())
+
+
+@asynccontextmanager
+async def _transaction(lend: _Lend) -> AsyncGenerator[Execute]:
+    with _our_errors():
+        async with lend() as connection, connection.transaction():
+            yield partial(_async_rows, connection)
+
+
+async def _async_rows(connection: AsyncConnection[Any], query: bytes, parameters: Sequence[str]) -> list[TupleRow]:
+    with _our_errors():
+        cursor = connection.cursor(row_factory=tuple_row)
+        await cursor.execute(query, parameters or None, prepare=False)
+        return await cursor.fetchall() if cursor.description else []
+
+
+def _rows(connection: Connection[Any], query: bytes, parameters: Sequence[str]) -> list[TupleRow]:
+    with _our_errors():
+        cursor = connection.cursor(row_factory=tuple_row)
+        cursor.execute(query, parameters or None, prepare=False)
+        return cursor.fetchall() if cursor.description else []
+
+
+@lru_cache(maxsize=256)
+def _query(function: str, names: tuple[str, ...]) -> bytes:
+    # to_json is what PostgREST answers with, so uuids and times come out the same on each transport.
+    arguments = sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(n), sql.Placeholder(n)) for n in names)
+    query = sql.SQL("SELECT pg_catalog.to_json(answer) FROM public.{}({}) AS answer")
+    return query.format(sql.Identifier(function), arguments).as_bytes()
+
+
+def _parameters(arguments: Mapping[str, Json]) -> dict[str, str | None]:
+    return {name: _parameter(name, value) for name, value in arguments.items()}
+
+
+def _parameter(name: str, value: Json) -> str | None:
+    """Text of no stated type: PostgreSQL reads it as the parameter's type, as it does for PostgREST."""
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise InvalidInputError(f"{name} has NaN or infinity in it, which JSON cannot carry") from None
+
+
+def _only_value(row: TupleRow | None) -> Json:
+    return row[0] if row else None
+
+
+@contextmanager
+def _our_errors() -> Generator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        # Not chained: what psycopg prints has the DETAIL with the values in it.
+        raise _translated(error) from None
+    except UnicodeEncodeError:
+        raise database_error("22021", "") from None
+
+
+def _translated(error: psycopg.Error) -> LLMCommonError:
+    if error.sqlstate:
+        return database_error(error.sqlstate, error.diag.message_primary or "", error.diag.message_detail)
+    if isinstance(error, psycopg.DataError):  # raised before sending, for text with a NUL
+        return database_error("22021", "")
+    if isinstance(error, psycopg.OperationalError):
+        return DatabaseUnavailableError(f"the connection to the database failed: {str(error).strip()}")
+    return DatabaseError(f"the database driver failed: {type(error).__name__}: {error}")

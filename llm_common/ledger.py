@@ -1,0 +1,106 @@
+"""What a client needs of a ledger, and how budgets bind a call.
+
+A paid call passes the ledger twice: `reserve` before anything is sent, then exactly one of `settle` (the
+truth, also for a failed or cancelled call that may have cost something) or `release` (nothing was sent).
+`CostTracker` is the ledger that records in Postgres, `LocalLedger` the one for processes without a database.
+"""
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Protocol
+
+from llm_common.exceptions import BudgetExceededError
+from llm_common.models import Budget, Outcome, PlannedCall, Reservation
+from llm_common.money import format_usd, to_nano, to_usd
+
+__all__ = ["Ledger", "budget_refusal", "budgets_that_bind", "resets_at"]
+
+
+class Ledger(Protocol):
+    """Reserve the worst case, then settle the truth. Safe to call from many tasks at once."""
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets that this ledger holds every call to."""
+        ...
+
+    @property
+    def wants_answer(self) -> bool:
+        """Whether `settle` of an ok call needs its answer's text, to store it in the same transaction."""
+        ...
+
+    @property
+    def spent_today_nano(self) -> int:
+        """The project's spend of today as of the last call through this ledger, in nano-dollars."""
+        ...
+
+    async def reserve(self, call: PlannedCall) -> Reservation:
+        """Set `call.bound_nano` aside. Raises `BudgetExceededError`, and then nothing changed."""
+        ...
+
+    async def extend(self, reservation: Reservation, more_nano: int) -> Reservation:
+        """Set more aside for another attempt after one that may have been paid. Raises like `reserve`."""
+        ...
+
+    async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
+        """Replace the reserve by the truth and write the row. A second settlement changes nothing."""
+        ...
+
+    async def release(self, reservation: Reservation) -> None:
+        """Give the reserve back: it is known that nothing was sent."""
+        ...
+
+
+def budgets_that_bind(call: PlannedCall, budgets: tuple[Budget, ...]) -> dict[tuple[str, str], int]:
+    """The limits in nano-dollars that one call must fit, by (scope key, window); the strictest of each wins."""
+    limits: dict[tuple[str, str], int] = {}
+    for budget in (*budgets, *call.budgets):
+        for key in _scope_keys(call, budget):
+            limit = to_nano(budget.limit_usd)
+            limits[key, budget.window] = min(limit, limits.get((key, budget.window), limit))
+    return limits
+
+
+def _scope_keys(call: PlannedCall, budget: Budget) -> list[str]:
+    if budget.scope == "project":
+        return ["project"]
+    if budget.scope == "tag":
+        values = [f"{name}={value}" for name, value in call.tags.items()]
+    else:
+        one = {"user": call.user_id, "model": call.model, "run": call.run_id}[budget.scope]
+        values = [] if one is None else [one]
+    return [f"{budget.scope}:{value}" for value in values if budget.value in (None, value)]
+
+
+def resets_at(window: str, starts: date) -> datetime | None:
+    """When a UTC window that starts on a day gives way to the next; None for one that never does."""
+    if window == "total":
+        return None
+    following = starts + timedelta(days=1 if window == "day" else 31)
+    if window == "month":
+        following = following.replace(day=1)
+    return datetime.combine(following, time(), UTC)
+
+
+def budget_refusal(
+    *,
+    budget: str,
+    limit_nano: int,
+    spent_nano: int,
+    reserved_nano: int,
+    requested_nano: int,
+    resets: datetime | None,
+) -> BudgetExceededError:
+    """The error that says which budget refused, by how much, and until when."""
+    when = f"; it resets at {resets.isoformat()}" if resets else ""
+    return BudgetExceededError(
+        f"budget {budget}: {format_usd(to_usd(limit_nano))} allowed, {format_usd(to_usd(spent_nano))} spent, "
+        f"{format_usd(to_usd(reserved_nano))} reserved, and this call may cost up to "
+        f"{format_usd(to_usd(requested_nano))}{when}. Nothing was sent. "
+        "Raise the budget, lower max_tokens or choose a cheaper model.",
+        budget=budget,
+        limit_usd=to_usd(limit_nano),
+        spent_usd=to_usd(spent_nano),
+        reserved_usd=to_usd(reserved_nano),
+        requested_usd=to_usd(requested_nano),
+        resets_at=resets,
+    )

@@ -1,0 +1,128 @@
+"""The money of one call: reserved before the first request, grown before a further one, closed exactly once."""
+
+import asyncio
+import logging
+from decimal import Decimal
+
+from llm_common.exceptions import Attempt, DatabaseError, LLMError
+from llm_common.ledger import Ledger
+from llm_common.llm.candidates import Candidate, Charge
+from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource, Reservation, Usage
+from llm_common.money import to_usd
+from llm_common.uninterrupted import uninterrupted
+
+__all__ = ["Account"]
+
+_log = logging.getLogger(__name__)
+
+#: Best first: a sum is known only as well as the worst of its parts.
+_CERTAINTY: tuple[PriceSource, ...] = ("provider", "override", "map", "estimate")
+
+
+class Account:
+    """One call's reservation, and what its attempts were charged. Belongs to one task."""
+
+    def __init__(self, ledger: Ledger, planned: PlannedCall) -> None:
+        self._ledger = ledger
+        self._planned = planned
+        self._reservation: Reservation | None = None
+        self._reserved_nano = 0
+        self._charges: list[Charge] = []
+        self._attempts: list[Attempt] = []
+        # In whose name the row is written: the last model that answered or was charged.
+        self._payee = (planned.model, planned.provider)
+
+    @property
+    def spent_nano(self) -> int:
+        return sum(charge.nano for charge in self._charges)
+
+    @property
+    def cost_usd(self) -> Decimal:
+        return to_usd(self.spent_nano)
+
+    @property
+    def usage(self) -> Usage:
+        return sum((charge.usage for charge in self._charges), Usage())
+
+    @property
+    def price_source(self) -> PriceSource:
+        paid = {charge.source for charge in self._charges if charge.nano} or {c.source for c in self._charges}
+        for source in reversed(_CERTAINTY):
+            if source in paid:
+                return source
+        return "map"
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        return tuple(self._attempts)
+
+    async def cover(self, bound_nano: int) -> None:
+        """Have enough set aside for one more request. Raises `BudgetExceededError`: then nothing may be sent."""
+        if self._reservation is None:
+            await self._open()
+        missing = self.spent_nano + bound_nano - self._reserved_nano
+        if missing > 0 and self._reservation is not None:
+            await uninterrupted(self._ledger.extend(self._reservation, missing))
+            self._reserved_nano += missing
+
+    async def _open(self) -> None:
+        async def reserve() -> None:
+            self._reservation = await self._ledger.reserve(self._planned)
+            self._reserved_nano = self._planned.bound_nano
+
+        try:
+            await uninterrupted(reserve())
+        except asyncio.CancelledError:
+            # Nothing was sent; left alone, the reserve would expire and be charged.
+            if self._reservation is not None:
+                await uninterrupted(self._ledger.release(self._reservation))
+                self._reservation = None
+            raise
+
+    def note(self, candidate: Candidate, charge: Charge, error: LLMError | None, seconds: float) -> None:
+        """Write down one attempt: what it cost, and how it failed if it did."""
+        if error is None or charge.nano:
+            self._payee = (candidate.route.asked, candidate.route.provider)
+        self._charges.append(charge)
+        self._attempts.append(
+            Attempt(
+                model=candidate.route.asked,
+                provider=candidate.route.provider,
+                error=None if error is None else f"{type(error).__name__}: {error}",
+                status=None if error is None else error.status,
+                seconds=seconds,
+                cost_usd=to_usd(charge.nano),
+            )
+        )
+
+    async def close(
+        self, status: CallStatus, seconds: float, *, answered_by: str | None = None, answer: str | None = None
+    ) -> None:
+        """Settle the truth, or give the reserve back if nothing was charged. Finishes also when cancelled."""
+        if self._reservation is None:
+            return
+        reservation, self._reservation = self._reservation, None
+        if status != "ok" and self.spent_nano == 0:
+            ending = self._ledger.release(reservation)
+        else:
+            ending = self._ledger.settle(reservation, self._outcome(status, seconds, answered_by, answer))
+        try:
+            await uninterrupted(ending)
+        except DatabaseError as error:
+            # A paid answer is not thrown away: the reservation stands, and is charged at its bound when it expires.
+            _log.error("call %s was not settled, its reserve will be charged instead: %s", reservation.id, error)
+
+    def _outcome(self, status: CallStatus, seconds: float, answered_by: str | None, answer: str | None) -> Outcome:
+        model, provider = self._payee
+        return Outcome(
+            model=model,
+            provider=provider,
+            answered_by=answered_by,
+            cost_nano=self.spent_nano,
+            price_source=self.price_source,
+            status=status,
+            usage=self.usage,
+            seconds=seconds,
+            attempts=len(self._attempts),
+            answer=answer if self._ledger.wants_answer else None,
+        )

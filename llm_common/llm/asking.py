@@ -1,0 +1,173 @@
+"""Ask one candidate after the other until one answers: cover, send, charge, judge, again."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from llm_common.exceptions import (
+    AllModelsFailed,
+    BudgetExceededError,
+    DeadlineExceededError,
+    LLMError,
+    StructuredOutputError,
+)
+from llm_common.llm.account import Account
+from llm_common.llm.breaker import Breakers
+from llm_common.llm.candidates import Candidate, Charge, Messages, Question
+from llm_common.llm.retrying import RetryPolicy, decide
+from llm_common.llm.structured import OutputSpec, SchemaMismatchError, parse, reask
+from llm_common.llm.wire import WireAnswer
+
+__all__ = ["Answer", "Asking", "Deadline"]
+
+T = TypeVar("T")
+
+
+class Deadline:
+    """One moment by which the whole call must be over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._ends = time.monotonic() + seconds
+
+    def left(self) -> float:
+        return max(0.0, self._ends - time.monotonic())
+
+    def left_for(self, candidate: Candidate) -> float:
+        """The seconds that a request may take. Raises `DeadlineExceededError` where there are none."""
+        if left := self.left():
+            return left
+        raise DeadlineExceededError(
+            f"the call's {self.seconds:g} seconds were over before {candidate.route.asked} was asked; raise timeout",
+            provider=candidate.route.provider,
+            model=candidate.route.asked,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Who answered, what, and the parsed instance where one was asked for."""
+
+    candidate: Candidate
+    wire: WireAnswer
+    parsed: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How one call is carried through: what holds for each of its attempts."""
+
+    question: Question
+    candidates: Sequence[Candidate]
+    account: Account
+    deadline: Deadline
+    policy: RetryPolicy
+    breakers: Breakers
+
+    async def answer(self) -> Answer:
+        """The first good answer. Raises the one candidate's error, or `AllModelsFailed` with everybody's."""
+        return await self.first_good(self._answer_of)
+
+    async def first_good(self, ask: Callable[[Candidate, bool], Awaitable[T]]) -> T:
+        """`ask(candidate, more_candidates)` each in turn, while their errors are of a kind that another may avoid."""
+        errors: dict[str, LLMError] = {}
+        for position, candidate in enumerate(self.candidates, start=1):
+            more = position < len(self.candidates)
+            if more and not self.breakers.admit(candidate.circuit):
+                continue
+            try:
+                return await ask(candidate, more)
+            except LLMError as error:
+                errors[candidate.route.asked] = error
+                if not (error.fallback and more and self.deadline.left()):
+                    break
+        raise self._final(errors)
+
+    def _final(self, errors: dict[str, LLMError]) -> LLMError:
+        *_, last = errors.values()
+        if len(errors) > 1 and not isinstance(last, BudgetExceededError):
+            told = "; ".join(f"{model}: {error}" for model, error in errors.items())
+            everybody = AllModelsFailed(f"all {len(errors)} models failed: {told}", errors=errors)
+            everybody.__cause__ = last
+            last = everybody
+        last.attempts, last.cost_usd = self.account.attempts, self.account.cost_usd
+        return last
+
+    async def retrying(self, more_candidates: bool, once: Callable[[], Awaitable[T]]) -> T:  # noqa: FBT001 (a fact, no mode)
+        """Try `once` as often as the policy allows."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await once()
+            except LLMError as error:
+                decision = decide(
+                    error,
+                    attempt=attempt,
+                    seconds_left=self.deadline.left(),
+                    more_candidates=more_candidates,
+                    policy=self.policy,
+                    jitter=random.random,
+                )
+                if decision.action != "again":
+                    raise
+                await asyncio.sleep(decision.wait)
+
+    async def _answer_of(self, candidate: Candidate, more_candidates: bool) -> Answer:  # noqa: FBT001
+        messages, output = self.question.messages, self.question.output
+        for reasks_left in range(self.question.reasks, -1, -1):
+            wire = await self.retrying(more_candidates, partial(self._send, candidate, messages))
+            if output is None or not wire.text:
+                return Answer(candidate, wire, None)
+            try:
+                return Answer(candidate, wire, parse(output, wire.text))
+            except SchemaMismatchError as mismatch:
+                # The provider did its part: asking again is not the retry of a failure.
+                if not reasks_left:
+                    raise self._misfit(candidate, wire, output, mismatch) from mismatch
+                messages = reask(messages, wire.text, mismatch)
+        raise AssertionError("the loop above returns or raises")
+
+    async def _send(self, candidate: Candidate, messages: Messages) -> WireAnswer:
+        bound = candidate.bound(self.question, messages)
+        await self.account.cover(bound)
+        started, seconds_left = time.monotonic(), self.deadline.left_for(candidate)
+        try:
+            answer = await candidate.wire.send(candidate.request(self.question, messages), timeout=seconds_left)
+        except LLMError as error:
+            self.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
+            raise
+        except asyncio.CancelledError:
+            # The request is on its way, so the provider may bill it.
+            self.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
+            raise
+        self.breakers.succeeded(candidate.circuit)
+        charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)
+        self.account.note(candidate, charge, None, time.monotonic() - started)
+        return answer
+
+    def failed(self, candidate: Candidate, error: LLMError, *, bound: int, seconds: float) -> None:
+        """Write a failed attempt down, and charge what the provider may bill for it all the same."""
+        self.breakers.failed(candidate.circuit, error)
+        charge = Charge(0, candidate.price_source)
+        if error.maybe_billed:
+            # What a wire's error says of usage and cost is the provider's own word; without it, the bound.
+            charge = candidate.charge(error.usage, error.cost_usd or None, bound=bound)
+        self.account.note(candidate, charge, error, seconds)
+
+    def _misfit(
+        self, candidate: Candidate, wire: WireAnswer, output: OutputSpec[Any], mismatch: SchemaMismatchError
+    ) -> StructuredOutputError:
+        return StructuredOutputError(
+            f"{candidate.route.asked} gave no answer that fits {output.name} in {self.question.reasks + 1} tries: "
+            f"{mismatch} (finish reason: {wire.finish_reason})",
+            raw_text=wire.text,
+            validation_errors=mismatch.errors,
+            provider=candidate.route.provider,
+            model=candidate.route.asked,
+            request_id=wire.request_id,
+        )

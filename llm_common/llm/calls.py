@@ -1,0 +1,211 @@
+"""Arguments → a call that is ready to be made: messages checked, models resolved, windows looked at, money planned."""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from llm_common.exceptions import ConfigurationError, ContextWindowError, InvalidInputError
+from llm_common.ledger import Ledger, budgets_that_bind
+from llm_common.llm.account import Account
+from llm_common.llm.asking import Asking, Deadline
+from llm_common.llm.breaker import Breakers
+from llm_common.llm.candidates import Candidate, Messages, Question
+from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.pricing import Price, Rates
+from llm_common.llm.retrying import RetryPolicy
+from llm_common.llm.routing import resolve
+from llm_common.llm.tokens import count, upper_bound
+from llm_common.llm.wire import Route, Wire, WireName
+from llm_common.models import Budget, PlannedCall, PriceSource
+from llm_common.settings import Settings, UnknownPricePolicy
+
+__all__ = ["CallFactory", "CallOptions", "ClientConfig", "checked_messages"]
+
+#: What a model is taken to cost whose price nobody knows: a ceiling that only a handful of listed models pass.
+UNKNOWN_PRICE = Price(rates=Rates.per_million(input="30", output="180"))
+
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+#: How much longer than its call a reservation lives: time for the settlement, also on a slow day.
+_SETTLE_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """What a client was made with; how `provider`, `api_key` and `base_url` belong together is told in `routing`."""
+
+    settings: Settings
+    provider: str | None
+    api_key: str | None = field(repr=False)
+    base_url: str | None
+    wire: WireName | None
+    prices: Mapping[str, Price]
+    unknown_price: UnknownPricePolicy
+    budgets: tuple[Budget, ...]
+    policy: RetryPolicy
+    breakers: Breakers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """What one call says about itself, apart from what it asks."""
+
+    models: tuple[str, ...]
+    timeout: float
+    step: str | None = None
+    user_id: str | None = None
+    run_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class CallFactory:
+    """Makes calls for one client: owns its wires and its view of the catalogue."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._wires: dict[WireName, Wire] = {}
+        self._catalogue = Catalogue(config.prices)
+        self._candidates: dict[str, Candidate] = {}
+        self._guard = threading.Lock()
+
+    @property
+    def breakers(self) -> Breakers:
+        return self._config.breakers
+
+    async def make(self, question: Question, options: CallOptions, ledger: Ledger) -> Asking:
+        """Everything that can be known before a cent is spent is checked here."""
+        deadline = Deadline(options.timeout)
+        candidates = await self._candidates_for(options.models)
+        fitting = await _those_that_fit(question, candidates)
+        planned = self._plan(question, options, fitting[0])
+        if budgets_that_bind(planned, ledger.budgets):
+            self._refuse_unknown_prices(fitting)
+        return Asking(
+            question=question,
+            candidates=fitting,
+            account=Account(ledger, planned),
+            deadline=deadline,
+            policy=self._config.policy,
+            breakers=self._config.breakers,
+        )
+
+    async def aclose(self) -> None:
+        """Close what the running event loop's calls left open."""
+        for wire in self._wires.values():
+            await wire.aclose()
+
+    async def _candidates_for(self, models: Sequence[str]) -> list[Candidate]:
+        if any(model not in self._candidates for model in models):
+            # Reading the price maps takes long enough to stall other tasks, so the first time is a thread's.
+            await asyncio.to_thread(self._find, models)
+        return [self._candidates[model] for model in models]
+
+    def _find(self, models: Sequence[str]) -> None:
+        with self._guard:
+            for model in models:
+                if model not in self._candidates:
+                    self._candidates[model] = self._candidate(self._resolve(model))
+
+    def _resolve(self, model: str) -> Route:
+        config = self._config
+        return resolve(
+            model,
+            provider=config.provider,
+            wire=config.wire,
+            settings=config.settings,
+            api_key=config.api_key,
+            base_url=config.base_url,
+            catalogue=self._catalogue,
+        )
+
+    def _candidate(self, route: Route) -> Candidate:
+        info = self._catalogue.find(route.provider, route.name)
+        price, source = UNKNOWN_PRICE, cast("PriceSource", "estimate")
+        if info is not None and info.price is not None:
+            price, source = info.price, "override" if info.source == "override" else "map"
+        return Candidate(route=route, wire=self._wire(route.wire), info=info, price=price, price_source=source)
+
+    def _wire(self, name: WireName) -> Wire:
+        if name not in self._wires:
+            self._wires[name] = _open_wire(name)
+        return self._wires[name]
+
+    def _plan(self, question: Question, options: CallOptions, first: Candidate) -> PlannedCall:
+        return PlannedCall(
+            kind="chat",
+            model=first.route.asked,
+            provider=first.route.provider,
+            bound_nano=first.bound(question, question.messages),
+            step=options.step,
+            user_id=options.user_id,
+            run_id=options.run_id,
+            tags=options.tags,
+            budgets=self._config.budgets,
+            hold_seconds=options.timeout + _SETTLE_SECONDS,
+        )
+
+    def _refuse_unknown_prices(self, candidates: Sequence[Candidate]) -> None:
+        unknown = [candidate.route.asked for candidate in candidates if candidate.price_source == "estimate"]
+        if unknown and self._config.unknown_price == "block":
+            raise ConfigurationError(
+                f"nobody knows the price of {', '.join(unknown)}, so its budget could not hold. Give its price "
+                "(LLMClient(prices={...})), or accept a ceiling with unknown_price='estimate' "
+                "(LLM_COMMON_UNKNOWN_PRICE=estimate)"
+            )
+
+
+def _open_wire(name: WireName) -> Wire:
+    # Each wire's libraries are loaded by the first call that needs them.
+    if name == "direct":
+        from llm_common.llm.providers.direct import DirectWire
+
+        return DirectWire()
+    from llm_common.llm.providers.litellm_wire import LiteLLMWire
+
+    return LiteLLMWire()
+
+
+async def _those_that_fit(question: Question, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates whose window holds the prompt. Raises `ContextWindowError` where none does."""
+    bound = upper_bound(question.messages, question.tools, None)
+    if all(candidate.window is None or bound <= candidate.window for candidate in candidates):
+        return list(candidates)
+    # The cheap bound is several times the truth, so only a prompt that it cannot clear is counted.
+    tokens = await asyncio.to_thread(count, question.messages, question.tools)
+    fitting = [candidate for candidate in candidates if candidate.window is None or tokens <= candidate.window]
+    if not fitting:
+        windows = ", ".join(f"{candidate.route.asked} takes {candidate.window:,}" for candidate in candidates)
+        raise ContextWindowError(
+            f"the prompt has about {tokens:,} tokens, and {windows}. Nothing was sent. "
+            "Shorten it, split it, or choose a model with a larger window",
+            provider=candidates[0].route.provider,
+            model=candidates[0].route.asked,
+        )
+    return fitting
+
+
+def checked_messages(messages: str | Sequence[Mapping[str, Any]]) -> Messages:
+    """Messages in OpenAI's shape; a plain string is one message of the user's. Raises `InvalidInputError`."""
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if not messages:
+        raise InvalidInputError("messages is empty; give at least one")
+    for position, message in enumerate(messages):
+        _check(position, message)
+    return tuple(messages)
+
+
+def _check(position: int, message: Any) -> None:
+    if not isinstance(message, Mapping):
+        raise InvalidInputError(
+            f"messages[{position}] must be a dict with role and content, not {type(message).__name__}"
+        )
+    fields = cast("Mapping[str, Any]", message)
+    role, content = fields.get("role"), fields.get("content")
+    if role not in _ROLES:
+        raise InvalidInputError(f"messages[{position}] has role {role!r}; use one of {', '.join(_ROLES)}")
+    if not isinstance(content, str | list) and not (content is None and fields.get("tool_calls")):
+        raise InvalidInputError(f"messages[{position}] ({role}) has no content; give text or a list of parts")
+    if isinstance(content, str) and not content.strip() and role == "user":
+        raise InvalidInputError(f"messages[{position}] (user) is blank; say something")

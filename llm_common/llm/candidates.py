@@ -1,0 +1,105 @@
+"""What is asked, and who may be asked: the values of one call, and what a request to a candidate can cost. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from llm_common.llm.model_info import ModelInfo
+from llm_common.llm.pricing import Price, bound_nano, cost_nano
+from llm_common.llm.structured import OutputSpec, mode_for, with_output
+from llm_common.llm.tokens import upper_bound
+from llm_common.llm.wire import Route, Wire, WireRequest
+from llm_common.models import PriceSource, Usage
+from llm_common.money import to_nano
+
+__all__ = ["Candidate", "Charge", "Messages", "Question"]
+
+Messages = tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one attempt cost, and how that is known."""
+
+    nano: int
+    source: PriceSource
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the caller wants, whoever answers it. `reasks` is how often a misfit answer is asked for again."""
+
+    messages: Messages
+    output: OutputSpec[Any] | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: str | Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    reasks: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A model that may answer: where it is, over which wire, at which price.
+
+    `price_source` says how far `price` can be trusted; `info` is None for a model that no map knows.
+    """
+
+    route: Route
+    wire: Wire
+    info: ModelInfo | None
+    price: Price
+    price_source: PriceSource
+
+    @property
+    def circuit(self) -> tuple[str, str]:
+        """The key of its circuit breaker: the same model behind another URL fails for reasons of its own."""
+        return (self.route.base_url or self.route.provider, self.route.name)
+
+    @property
+    def window(self) -> int | None:
+        return self.info.max_input_tokens if self.info else None
+
+    def output_limit(self, question: Question) -> int:
+        """The most tokens an answer can have; 32,768 for a model without a known limit, which is then also sent."""
+        known = self.info.max_output_tokens if self.info else None
+        return question.max_tokens or known or 32_768
+
+    def request(self, question: Question, messages: Messages) -> WireRequest:
+        response_format: Mapping[str, Any] | None = None
+        if question.output is not None:
+            supported = self.info.supports_json_schema if self.info else None
+            mode = mode_for(self.route.provider, supports_json_schema=supported)
+            messages, response_format = with_output(messages, question.output, mode)
+        known = self.info is not None and self.info.max_output_tokens is not None
+        return WireRequest(
+            route=self.route,
+            messages=messages,
+            temperature=question.temperature,
+            # Without a limit of its own an unknown model could pass the bound that was reserved for it.
+            max_tokens=question.max_tokens if known else self.output_limit(question),
+            tools=question.tools,
+            tool_choice=question.tool_choice,
+            response_format=response_format,
+            extra=question.extra,
+        )
+
+    def bound(self, question: Question, messages: Messages) -> int:
+        """The most that one request can cost, in nano-dollars."""
+        request = self.request(question, messages)
+        prompt = upper_bound(request.messages, request.tools, request.response_format)
+        if self.window is not None:
+            # The cheap bound can be several times the truth, and what is beyond the window is refused, not billed.
+            prompt = min(prompt, self.window)
+        return bound_nano(self.price, prompt_tokens=prompt, output_tokens=self.output_limit(question))
+
+    def charge(self, usage: Usage | None, cost_usd: Decimal | None, *, bound: int) -> Charge:
+        """The provider's own figure, else its usage times the price, else the bound; never an invented zero."""
+        if cost_usd is not None:
+            return Charge(to_nano(cost_usd), "provider", usage or Usage())
+        if usage is None:
+            return Charge(bound, "estimate")
+        return Charge(cost_nano(self.price, usage), self.price_source, usage)

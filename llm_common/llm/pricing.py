@@ -1,0 +1,163 @@
+"""What a call cost, and the most it can cost. Pure: prices in, integer nano-dollars out.
+
+How providers bill (https://developers.openai.com/api/docs/pricing, https://platform.claude.com/docs/en/about-claude/pricing,
+https://ai.google.dev/gemini-api/docs/pricing): each token bucket has its rate; once the prompt (fresh, cached and
+written tokens together) is longer than a threshold, the whole request is billed at that tier's rates. A bucket
+without a rate of its own is billed as fresh input, reasoning without one as output: what is unknown is never free.
+"""
+
+from dataclasses import dataclass
+from decimal import Context, Decimal, localcontext
+from typing import Self
+
+from llm_common.exceptions import InvalidInputError
+from llm_common.models import Usage
+from llm_common.money import to_nano
+
+__all__ = ["Price", "Rates", "Tier", "bound_nano", "cost_nano"]
+
+# The host's own decimal context may be short; sums of products of rates and token counts must be exact.
+_EXACT = Context(prec=100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """US dollars per token. None: no rate of its own.
+
+    `cache_write` is for the short lifetime (5 minutes on Anthropic), `cache_write_1h` for the long one; without
+    one the long lifetime costs what the short one does. Zero is a rate, and means free.
+    """
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    reasoning: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"):
+            _check(name, getattr(self, name))
+
+    @classmethod
+    def per_million(
+        cls,
+        *,
+        input: Decimal | str,  # noqa: A002 (the field's name)
+        output: Decimal | str,
+        cache_read: Decimal | str | None = None,
+        cache_write: Decimal | str | None = None,
+        cache_write_1h: Decimal | str | None = None,
+        reasoning: Decimal | str | None = None,
+    ) -> Self:
+        """The rates as price lists print them: `Rates.per_million(input="1.40", cache_read="0.26", output="4.40")`."""
+        return cls(
+            input=_per_token("input", input),
+            output=_per_token("output", output),
+            cache_read=None if cache_read is None else _per_token("cache_read", cache_read),
+            cache_write=None if cache_write is None else _per_token("cache_write", cache_write),
+            cache_write_1h=None if cache_write_1h is None else _per_token("cache_write_1h", cache_write_1h),
+            reasoning=None if reasoning is None else _per_token("reasoning", reasoning),
+        )
+
+    @property
+    def billed_cache_read(self) -> Decimal:
+        return self.input if self.cache_read is None else self.cache_read
+
+    @property
+    def billed_cache_write(self) -> Decimal:
+        return self.input if self.cache_write is None else self.cache_write
+
+    @property
+    def billed_cache_write_1h(self) -> Decimal:
+        return self.billed_cache_write if self.cache_write_1h is None else self.cache_write_1h
+
+    @property
+    def billed_reasoning(self) -> Decimal:
+        return self.output if self.reasoning is None else self.reasoning
+
+    @property
+    def dearest_prompt(self) -> Decimal:
+        return max(self.input, self.billed_cache_read, self.billed_cache_write, self.billed_cache_write_1h)
+
+    @property
+    def dearest_output(self) -> Decimal:
+        return max(self.output, self.billed_reasoning)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """The rates of a whole request whose prompt has more than `above` tokens."""
+
+    above: int
+    rates: Rates
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """All that is needed to bill a call to one model.
+
+    `rates` are for ordinary prompts, `tiers` for long ones, `per_request` is a fee in US dollars on top.
+    """
+
+    rates: Rates
+    tiers: tuple[Tier, ...] = ()
+    per_request: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        _check("per_request", self.per_request)
+        thresholds = [tier.above for tier in self.tiers]
+        if thresholds != sorted(set(thresholds)) or any(above < 0 for above in thresholds):
+            raise InvalidInputError(f"a price's tiers must have rising thresholds of at least 0, not {thresholds}")
+
+    def rates_at(self, prompt_tokens: int) -> Rates:
+        """The rates of a request whose prompt, cached and written tokens included, has this length."""
+        reached = [tier.rates for tier in self.tiers if prompt_tokens > tier.above]
+        return reached[-1] if reached else self.rates
+
+
+def cost_nano(price: Price, usage: Usage) -> int:
+    """The cost of one request in nano-dollars: exact, and rounded up once, at the end."""
+    rates = price.rates_at(usage.prompt_tokens)
+    # These two are parts of another bucket; a provider that reports more than the whole must not be billed twice.
+    written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
+    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+    with localcontext(_EXACT):
+        dollars = (
+            price.per_request
+            + usage.input_tokens * rates.input
+            + usage.cache_read_tokens * rates.billed_cache_read
+            + (usage.cache_write_tokens - written_1h) * rates.billed_cache_write
+            + written_1h * rates.billed_cache_write_1h
+            + (usage.output_tokens - reasoning) * rates.output
+            + reasoning * rates.billed_reasoning
+        )
+        return to_nano(dollars, name="the cost of this call")
+
+
+def bound_nano(price: Price, *, prompt_tokens: int, output_tokens: int) -> int:
+    """The most that one request can cost, in nano-dollars, if it stays within these numbers of tokens.
+
+    Nobody knows beforehand what will be read from a cache or written to one, so every token is taken at the
+    dearest rate that a prompt of up to this length can meet.
+    """
+    reachable = [price.rates, *(tier.rates for tier in price.tiers if prompt_tokens > tier.above)]
+    with localcontext(_EXACT):
+        dollars = (
+            price.per_request
+            + prompt_tokens * max(rates.dearest_prompt for rates in reachable)
+            + output_tokens * max(rates.dearest_output for rates in reachable)
+        )
+        return to_nano(dollars, name="the worst case of this call")
+
+
+def _per_token(name: str, dollars: Decimal | str) -> Decimal:
+    try:
+        return Decimal(dollars).scaleb(-6, context=_EXACT)
+    except ArithmeticError as error:
+        raise InvalidInputError(f"price {name}={dollars!r} is not a number of US dollars per million tokens") from error
+
+
+def _check(name: str, rate: Decimal | None) -> None:
+    if rate is not None and not (rate.is_finite() and rate >= 0):
+        raise InvalidInputError(f"price {name} must be zero or a positive number of US dollars, not {rate}")

@@ -1,0 +1,123 @@
+"""The HTTP traffic of one call through LiteLLM, watched at the session that we lend it.
+
+LiteLLM words failures in its own way, loses statuses and headers, sends again after a lost connection, and lets
+redirects carry keys to other hosts. At the session the facts are still whole, and there it can be held back.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from types import SimpleNamespace
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+
+from llm_common.exceptions import InvalidAnswerError, LLMError
+from llm_common.llm.providers.failures import OPENING_FAILURES, READING_FAILURES, failure
+from llm_common.llm.providers.responses import OK, read_whole, refusal
+from llm_common.llm.wire import WireRequest
+
+__all__ = ["Exchange", "note_sending", "watch"]
+
+_LARGEST_ERROR = 1024 * 1024
+_current: ContextVar["Exchange | None"] = ContextVar("llm_common_exchange", default=None)
+
+
+class Exchange:
+    """`begun`: a request has gone out; `failure`: why there is no answer, after which nothing is sent any more.
+
+    Some providers need a token from elsewhere first, so requests to several addresses are fine, a second one to the
+    same address is not.
+    """
+
+    def __init__(self, request: WireRequest, timeout: float) -> None:
+        self._request = request
+        self._timeout = timeout
+        self.begun = False
+        self.failure: LLMError | None = None
+        self._response: ClientResponse | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether a response with status 200 has begun to arrive."""
+        return self._response is not None
+
+    @property
+    def request_id(self) -> str | None:
+        """Anthropic's own id of the request, which LiteLLM replaces by one that it makes up."""
+        return None if self._response is None else self._response.headers.get("request-id")
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """While this is entered, requests of the running task belong to this exchange."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def close(self) -> None:
+        """Close the connection at once, where the response has not come to its end."""
+        if self._response is not None:
+            self._response.close()
+
+    async def perform(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if self._response is not None and self._response.url == request.url:
+            broken = aiohttp.ClientPayloadError("the answer broke off")
+            self.failure = failure(self._request.route, broken, begun=True, timeout=self._timeout)
+        if self.failure is not None:
+            raise self.failure
+        try:
+            response = await handler(request)
+        except OPENING_FAILURES as error:
+            self.failure = failure(self._request.route, error, begun=self.begun, timeout=self._timeout)
+            raise self.failure from error
+        if response.status != OK:
+            received = await self._read(response)
+            self.failure = refusal(self._request, response, received)
+            raise self.failure
+        if response.content_type == "text/html":
+            self.failure = self._web_page(await self._read(response))
+            raise self.failure
+        self._response = response
+        return response
+
+    async def _read(self, response: ClientResponse) -> bytes:
+        received = b""
+        async with response:
+            with suppress(*READING_FAILURES, InvalidAnswerError):  # the status says enough without its body
+                received = await read_whole(self._request.route, response, _LARGEST_ERROR)
+        return received
+
+    def _web_page(self, received: bytes) -> InvalidAnswerError:
+        route = self._request.route
+        return InvalidAnswerError(
+            f"{route.provider} answered for {route.name} with a web page instead of JSON (see raw_text). "
+            "Check the base URL, or try again.",
+            provider=route.provider,
+            model=route.name,
+            status=OK,
+            maybe_billed=True,
+            raw_text=received.decode("utf-8", "replace"),
+        )
+
+
+async def watch(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Middleware of the session: each request passes through the exchange that it belongs to."""
+    exchange = _current.get()
+    return await (handler(request) if exchange is None else exchange.perform(request, handler))
+
+
+def note_sending() -> aiohttp.TraceConfig:
+    """Tells an exchange when the first byte goes out: from then on the provider may bill."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_begin)
+    return trace
+
+
+async def _begin(
+    _session: aiohttp.ClientSession, _context: SimpleNamespace, _sent: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    exchange = _current.get()
+    if exchange is not None:
+        exchange.begun = True

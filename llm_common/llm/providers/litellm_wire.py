@@ -1,0 +1,203 @@
+"""The LiteLLM wire: Anthropic, and every other provider that LiteLLM knows."""
+
+import asyncio
+import os
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from types import ModuleType
+from typing import Any, cast
+from uuid import uuid4
+
+from llm_common.exceptions import LLMError
+from llm_common.llm.answers import answer_in, chunk_in
+from llm_common.llm.providers.exchange import Exchange
+from llm_common.llm.providers.failures import cut_short, failure
+from llm_common.llm.providers.lent_session import LentSessions
+from llm_common.llm.wire import WireAnswer, WireChunk, WireRequest
+
+__all__ = ["LiteLLMWire", "load_litellm"]
+
+_LITELLM_TIMEOUT = 86_400.0
+
+
+class LiteLLMWire:
+    """Sends through `litellm.acompletion`, over a session of ours: no retries, no redirects, our deadline.
+
+    LiteLLM is imported by the first call, in a thread. Parameters that a model does not support are an error
+    (`BadRequestError`), not dropped. Where a provider sends no usage in a stream, LiteLLM counts tokens itself.
+    """
+
+    def __init__(self, *, connections: int = 1000) -> None:
+        self._sessions = LentSessions(connections=connections)
+
+    async def send(self, request: WireRequest, *, timeout: float) -> WireAnswer:
+        """Send and wait for the whole answer, at most `timeout` seconds."""
+        exchange = Exchange(request, timeout)
+        response = await self._call(request, exchange, _Deadline(timeout), stream=False)
+        return answer_in(request, _payload(request, exchange, response.model_dump()), {})
+
+    def stream(self, request: WireRequest, *, timeout: float) -> AbstractAsyncContextManager[AsyncIterator[WireChunk]]:
+        """Open a stream that may last `timeout` seconds; leaving the context closes the connection at once."""
+        return self._stream(request, timeout)
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections. Other loops close theirs when they end."""
+        await self._sessions.aclose()
+
+    @asynccontextmanager
+    async def _stream(self, request: WireRequest, timeout: float) -> AsyncGenerator[AsyncIterator[WireChunk]]:
+        exchange, deadline = Exchange(request, timeout), _Deadline(timeout)
+        wrapper = await self._call(request, exchange, deadline, stream=True)
+        chunks = self._chunks(request, exchange, deadline, wrapper)
+        try:
+            yield chunks
+        finally:
+            exchange.close()
+            await chunks.aclose()
+            await wrapper.aclose()
+
+    async def _chunks(
+        self, request: WireRequest, exchange: Exchange, deadline: "_Deadline", wrapper: Any
+    ) -> AsyncGenerator[WireChunk]:
+        while True:
+            chunk = await _guarded(request, exchange, deadline, anext(wrapper, None))
+            if chunk is None:
+                break
+            # At the end of a stream without a finish reason LiteLLM makes one up.
+            if wrapper.received_finish_reason is None and chunk.choices and chunk.choices[0].finish_reason:
+                break
+            yield chunk_in(request, _payload(request, exchange, chunk.model_dump(exclude_none=True)), {})
+        if wrapper.received_finish_reason is None:
+            raise cut_short(request.route)
+
+    async def _call(self, request: WireRequest, exchange: Exchange, deadline: "_Deadline", *, stream: bool) -> Any:
+        if deadline.seconds <= 0:
+            raise failure(request.route, TimeoutError(), begun=False, timeout=deadline.seconds)
+        litellm = await load_litellm()
+        lent = await self._sessions.arguments(request.route.provider)
+        arguments = (
+            _arguments(request, stream=stream)
+            | lent
+            | {
+                # Our own deadline is shorter. LiteLLM makes and caches a client for each value that it is given here.
+                "timeout": _LITELLM_TIMEOUT,
+                "num_retries": 0,
+                "max_retries": 0,
+                "drop_params": False,
+            }
+        )
+        return await _guarded(request, exchange, deadline, _completion(litellm, arguments))
+
+
+class _Deadline:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.moment = asyncio.get_running_loop().time() + seconds
+
+
+async def _guarded(request: WireRequest, exchange: Exchange, deadline: _Deadline, awaitable: Any) -> Any:
+    """Await a step of LiteLLM within the deadline; whatever it raises leaves here as a typed error."""
+    try:
+        with exchange.watched():
+            async with asyncio.timeout_at(deadline.moment):
+                return await awaitable
+    except Exception as error:  # noqa: BLE001 (the one door: LiteLLM raises what its providers' SDKs raise)
+        told = exchange.failure or _typed(request, exchange, deadline, error)
+    # Outside the handler, so that LiteLLM's exception, which may quote keys and prompts, is not printed along.
+    raise told
+
+
+def _typed(request: WireRequest, exchange: Exchange, deadline: _Deadline, error: Exception) -> LLMError:
+    if isinstance(error, TimeoutError):
+        return failure(request.route, error, begun=exchange.begun, timeout=deadline.seconds)
+    from llm_common.llm.providers.litellm_failures import litellm_failure
+
+    return litellm_failure(request, error, begun=exchange.begun, answered=exchange.answered, timeout=deadline.seconds)
+
+
+async def load_litellm() -> ModuleType:
+    """LiteLLM, imported in a thread by whoever comes first: it takes seconds, which a host may want to spend early."""
+    global _litellm  # noqa: PLW0603 (a module is loaded once per process)
+    if _litellm is None:
+        _litellm = await asyncio.to_thread(_load)
+    return _litellm
+
+
+_litellm: ModuleType | None = None
+
+
+def _load() -> ModuleType:
+    # Without these LiteLLM fetches a price list when it is imported and a list of headers at Anthropic's first call.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+    import litellm
+
+    with warnings.catch_warnings():
+        # Models that pydantic builds on first use, and a remark of its about how LiteLLM declares one of them.
+        warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier", category=UserWarning)
+        litellm.ModelResponse()
+        litellm.ModelResponseStream()
+    litellm.suppress_debug_info = True
+    return litellm
+
+
+async def _completion(litellm: Any, arguments: dict[str, Any]) -> Any:
+    """Keep LiteLLM's logging worker out, unless the host has callbacks there that want to be called.
+
+    There is one worker per process, tied to the event loop of its first call: the next loop gets its complaints.
+    """
+    if not (litellm.callbacks or litellm.success_callback or litellm.failure_callback):
+        arguments["litellm_call_id"] = str(uuid4())
+        began = datetime.now()  # noqa: DTZ005 (LiteLLM subtracts it from its own naive times)
+        logger, arguments = litellm.utils.function_setup("acompletion", litellm.utils.Rules(), began, **arguments)
+        logger._defer_async_logging = True  # noqa: SLF001 (the switch that LiteLLM's own proxy uses)
+        arguments["litellm_logging_obj"] = logger
+    return await litellm.acompletion(**arguments)
+
+
+def _arguments(request: WireRequest, *, stream: bool) -> dict[str, Any]:
+    route = request.route
+    arguments: dict[str, Any] = dict(request.extra)
+    arguments |= {
+        "model": f"{route.provider}/{route.name}",
+        "messages": [_plain(message) for message in request.messages],
+        "api_key": route.api_key,
+        "api_base": route.base_url,
+        "stream": stream,
+    }
+    optional: dict[str, Any] = {
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+        "tools": _plain(request.tools) or None,
+        "tool_choice": _plain(request.tool_choice),
+        "response_format": _plain(request.response_format),
+    }
+    arguments |= {name: value for name, value in optional.items() if value is not None}
+    if stream:
+        arguments["stream_options"] = {**arguments.get("stream_options", {}), "include_usage": True}
+    if route.provider == "openrouter":
+        arguments["usage"] = {"include": True}
+    return arguments
+
+
+def _plain(value: Any) -> Any:
+    """Own dicts and lists: LiteLLM changes what it is given."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in cast("list[Any]", value)]
+    return value
+
+
+def _payload(request: WireRequest, exchange: Exchange, payload: dict[str, Any]) -> dict[str, Any]:
+    """What the provider said, without what LiteLLM puts in: its estimate of the price, its prefix, its own ids."""
+    usage, model, provider = payload.get("usage"), payload.get("model"), request.route.provider
+    if isinstance(usage, dict) and provider != "openrouter":
+        cast("dict[str, Any]", usage).pop("cost", None)
+    if isinstance(model, str):
+        payload["model"] = model.removeprefix(f"{provider}/")
+    if exchange.request_id is not None:
+        payload["id"] = exchange.request_id
+    return payload

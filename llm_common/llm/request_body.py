@@ -1,0 +1,91 @@
+"""A `WireRequest` as the JSON body that OpenAI-compatible servers read. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from llm_common.exceptions import BadRequestError
+from llm_common.llm.wire import WireRequest
+
+__all__ = ["encoded", "extra_headers", "prompt_text"]
+
+#: OpenAI's own name for the bound since its reasoning models refuse `max_tokens`; other servers know only the old one.
+_OPENAI_HOST = "https://api.openai.com"
+_NOT_FOR_THE_BODY = frozenset({"extra_headers", "extra_body"})
+
+
+def encoded(request: WireRequest, *, stream: bool) -> bytes:
+    """The body of `POST /chat/completions`. Usage is always asked for.
+
+    `extra` is merged in as it is (and `extra["extra_body"]` too, the OpenAI SDK's spelling), but cannot replace what
+    the request says itself. Raises `BadRequestError` for what JSON cannot carry; nothing was sent then.
+    """
+    try:
+        return to_json(_body(request, stream=stream), by_alias=True, exclude_none=False, fallback=_plain)
+    except (PydanticSerializationError, ValueError, TypeError) as error:
+        raise BadRequestError(
+            f"the request for {request.route.name} holds a value that JSON cannot carry ({type(error).__name__}); "
+            "use text, numbers, lists and dicts. Nothing was sent.",
+            provider=request.route.provider,
+            model=request.route.name,
+        ) from None
+
+
+def extra_headers(request: WireRequest) -> Mapping[str, str]:
+    """Headers that the caller adds with `extra_headers={...}`, as the OpenAI SDK spells it."""
+    headers: object = request.extra.get("extra_headers")
+    return cast("Mapping[str, str]", headers) if isinstance(headers, Mapping) else {}
+
+
+def prompt_text(request: WireRequest) -> str:
+    """The text of the prompt, for keeping its echo out of error messages."""
+    return "\n".join(_texts(list(request.messages)))
+
+
+def _body(request: WireRequest, *, stream: bool) -> dict[str, Any]:
+    route, body = request.route, _extra(request)
+    body["model"] = route.name
+    body["messages"] = request.messages
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        own = (route.base_url or "").startswith(_OPENAI_HOST)
+        body["max_completion_tokens" if own else "max_tokens"] = request.max_tokens
+    if request.tools:
+        body["tools"] = request.tools
+    if request.tool_choice is not None:
+        body["tool_choice"] = request.tool_choice
+    if request.response_format is not None:
+        body["response_format"] = request.response_format
+    # Which of the two it is decides how the answer is read, so it is not the caller's to say.
+    body["stream"] = stream
+    if stream:
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    if route.provider == "openrouter":
+        body["usage"] = {"include": True}
+    return body
+
+
+def _extra(request: WireRequest) -> dict[str, Any]:
+    if not request.extra:
+        return {}
+    body = {name: value for name, value in request.extra.items() if name not in _NOT_FOR_THE_BODY}
+    more: object = request.extra.get("extra_body")
+    return {**body, **cast("Mapping[str, Any]", more)} if isinstance(more, Mapping) else body
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    raise TypeError(type(value).__name__)
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for part in cast("Mapping[str, object]", value).values() for text in _texts(part)]
+    if isinstance(value, list | tuple):
+        return [text for part in cast("list[object]", value) for text in _texts(part)]
+    return []

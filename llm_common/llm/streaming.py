@@ -1,0 +1,282 @@
+"""A stream of one answer: falls back until the first piece was handed out, and settles however it ends."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from llm_common.exceptions import (
+    DeadlineExceededError,
+    EmptyAnswerError,
+    InvalidInputError,
+    LLMError,
+    StreamInterruptedError,
+)
+from llm_common.llm.asking import Asking
+from llm_common.llm.candidates import Candidate, Charge
+from llm_common.llm.tokens import upper_bound
+from llm_common.llm.wire import ToolCallDelta, WireChunk
+from llm_common.models import CallStatus, Completion, ToolCall, Usage
+
+__all__ = ["CompletionStream", "Delta", "Patience"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer: text, pieces of tool calls, or both."""
+
+    text: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for the first piece, and between two pieces. Seconds; None waits until the deadline."""
+
+    first_token: float | None = None
+    stall: float | None = None
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A stream whose first piece has arrived: from here on no other candidate can take over unseen."""
+
+    candidate: Candidate
+    bound: int
+    started: float
+    context: AbstractAsyncContextManager[AsyncIterator[WireChunk]]
+    chunks: AsyncIterator[WireChunk]
+    first: WireChunk
+    seconds_to_first_token: float
+
+
+class CompletionStream:
+    """One streamed answer. Leaving the `async with` closes the provider's connection and settles what was used.
+
+        async with llm.stream("Tell me a story") as stream:
+            async for delta in stream:
+                print(delta.text, end="")
+        print(stream.completion.cost_usd)
+
+    Retries and fallbacks happen before the first delta; a break after it raises `StreamInterruptedError` with the text
+    so far and its cost.
+    """
+
+    def __init__(self, prepare: Callable[[], Awaitable[Asking]], patience: Patience) -> None:
+        self._prepare = prepare
+        self._patience = patience
+        self._asking: Asking | None = None
+        self._opened: _Opened | None = None
+        self._seen = _Seen()
+        self._completion: Completion[None] | None = None
+        self._error: LLMError | None = None
+
+    @property
+    def completion(self) -> Completion[None]:
+        """The whole answer with usage and cost, once the stream has ended."""
+        if self._completion is None:
+            raise InvalidInputError("the stream has not ended: read it to its end before asking for its completion")
+        return self._completion
+
+    async def __aenter__(self) -> Self:
+        self._asking, started = await self._prepare(), time.monotonic()
+        try:
+            self._opened = await self._asking.first_good(self._open)
+        except BaseException as error:
+            status: CallStatus = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+            await self._asking.account.close(status, time.monotonic() - started)
+            raise
+        return self
+
+    async def _open(self, candidate: Candidate, more_candidates: bool) -> _Opened:  # noqa: FBT001
+        assert self._asking is not None
+        return await self._asking.retrying(more_candidates, partial(self._open_once, self._asking, candidate))
+
+    async def _open_once(self, asking: Asking, candidate: Candidate) -> _Opened:
+        question, started, self._seen = asking.question, time.monotonic(), _Seen()
+        bound = candidate.bound(question, question.messages)
+        await asking.account.cover(bound)
+        request = candidate.request(question, question.messages)
+        context = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
+        try:
+            chunks = await context.__aenter__()
+            try:
+                first = await self._first_piece(candidate, chunks)
+            except BaseException:
+                await context.__aexit__(None, None, None)
+                raise
+        except LLMError as error:
+            asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
+            raise
+        except asyncio.CancelledError:
+            asking.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
+            raise
+        return _Opened(candidate, bound, started, context, chunks, first, time.monotonic() - started)
+
+    async def _first_piece(self, candidate: Candidate, chunks: AsyncIterator[WireChunk]) -> WireChunk:
+        async with _patient(self._patience.first_token, candidate, "no first token"):
+            async for chunk in chunks:
+                self._seen.add(chunk)
+                if chunk.text or chunk.tool_calls:
+                    return chunk
+        raise EmptyAnswerError(
+            f"{candidate.route.asked} streamed no text (finish reason: {self._seen.finish_reason}); "
+            "a reasoning model may have used up max_tokens before its first word",
+            provider=candidate.route.provider,
+            model=candidate.route.asked,
+            request_id=self._seen.request_id,
+            maybe_billed=True,
+            usage=self._seen.usage,
+            cost_usd=self._seen.cost_usd or Decimal(0),
+        )
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        opened = self._opened
+        if opened is None:
+            raise InvalidInputError("open the stream first: `async with llm.stream(...) as stream`")
+        yield Delta(opened.first.text, opened.first.tool_calls)
+        while (chunk := await self._next(opened)) is not None:
+            if chunk.text or chunk.tool_calls:
+                yield Delta(chunk.text, chunk.tool_calls)
+        await self._finish(opened)
+
+    async def _next(self, opened: _Opened) -> WireChunk | None:
+        try:
+            async with _patient(self._patience.stall, opened.candidate, "the stream stalled"):
+                chunk = await anext(opened.chunks, None)
+        except LLMError as error:
+            self._error = error
+            raise await self._interrupted(opened, error) from error
+        if chunk is not None:
+            self._seen.add(chunk)
+        return chunk
+
+    async def _interrupted(self, opened: _Opened, error: LLMError) -> StreamInterruptedError:
+        assert self._asking is not None
+        self._asking.breakers.failed(opened.candidate.circuit, error)
+        await self._close(opened, "cut", error)
+        return StreamInterruptedError(
+            f"the stream of {opened.candidate.route.asked} broke after {len(self._seen.text)} characters: {error}",
+            partial_text=self._seen.text,
+            provider=opened.candidate.route.provider,
+            model=opened.candidate.route.asked,
+            attempts=self._asking.account.attempts,
+            cost_usd=self._asking.account.cost_usd,
+        )
+
+    async def _finish(self, opened: _Opened) -> None:
+        assert self._asking is not None
+        route, account = opened.candidate.route, self._asking.account
+        self._asking.breakers.succeeded(opened.candidate.circuit)
+        await self._close(opened, "ok", None)
+        self._completion = Completion(
+            text=self._seen.text,
+            parsed=None,
+            tool_calls=self._seen.tool_calls(),
+            finish_reason=self._seen.finish_reason,
+            usage=account.usage,
+            cost_usd=account.cost_usd,
+            price_source=account.price_source,
+            model=route.asked,
+            answered_by=self._seen.answered_by or route.name,
+            provider=route.provider,
+            attempts=account.attempts,
+            seconds=time.monotonic() - opened.started,
+            seconds_to_first_token=opened.seconds_to_first_token,
+            request_id=self._seen.request_id,
+        )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._opened is not None and self._completion is None and self._error is None:
+            await self._close(self._opened, "cancelled", None)
+
+    async def _close(self, opened: _Opened, status: CallStatus, error: LLMError | None) -> None:
+        """Close the provider's connection first, then charge what is known and settle."""
+        assert self._asking is not None
+        self._opened = None
+        seconds = time.monotonic() - opened.started
+        try:
+            await opened.context.__aexit__(None, None, None)
+        finally:
+            account = self._asking.account
+            account.note(opened.candidate, self._charge(opened, self._asking), error, seconds)
+            await account.close(status, seconds, answered_by=self._seen.answered_by)
+
+    def _charge(self, opened: _Opened, asking: Asking) -> Charge:
+        seen = self._seen
+        if seen.usage is not None or seen.cost_usd is not None:
+            return opened.candidate.charge(seen.usage, seen.cost_usd, bound=opened.bound)
+        # No usage came, so charge what is known to have been used, each token as short as a token can be.
+        prompt = upper_bound(asking.question.messages, asking.question.tools, None)
+        used = Usage(input_tokens=prompt, output_tokens=seen.output_bytes)
+        return Charge(min(opened.bound, opened.candidate.charge(used, None, bound=opened.bound).nano), "estimate", used)
+
+
+class _Seen:
+    """What a stream has brought so far."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._calls: dict[int, _PartialCall] = {}
+        self.output_bytes = 0
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.cost_usd: Decimal | None = None
+        self.answered_by: str | None = None
+        self.request_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    def add(self, chunk: WireChunk) -> None:
+        if chunk.text:
+            self._texts.append(chunk.text)
+        self.output_bytes += len(chunk.text.encode()) + len(chunk.reasoning.encode())
+        for delta in chunk.tool_calls:
+            self._calls.setdefault(delta.index, _PartialCall()).add(delta)
+            self.output_bytes += len(delta.arguments.encode())
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.usage = chunk.usage or self.usage
+        self.cost_usd = self.cost_usd if chunk.cost_usd is None else chunk.cost_usd
+        self.answered_by = chunk.answered_by or self.answered_by
+        self.request_id = chunk.request_id or self.request_id
+
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(ToolCall(c.id, c.name, "".join(c.arguments)) for _, c in sorted(self._calls.items()))
+
+
+@dataclass(slots=True)
+class _PartialCall:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list[str])
+
+    def add(self, delta: ToolCallDelta) -> None:
+        self.id = delta.id or self.id
+        self.name = delta.name or self.name
+        self.arguments.append(delta.arguments)
+
+
+@asynccontextmanager
+async def _patient(seconds: float | None, candidate: Candidate, what: str) -> AsyncGenerator[None]:
+    """Turn waiting for longer than `seconds` into an error that says for what."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        if isinstance(error, LLMError):  # the wire's own deadline
+            raise
+        raise DeadlineExceededError(
+            f"{candidate.route.asked}: {what} within {seconds:g} seconds",
+            provider=candidate.route.provider,
+            model=candidate.route.asked,
+            maybe_billed=True,
+        ) from error

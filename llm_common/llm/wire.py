@@ -1,0 +1,106 @@
+"""What goes to a provider and what comes back, in one shape for every wire."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+from llm_common.models import ToolCall, Usage
+
+__all__ = ["Route", "ToolCallDelta", "Wire", "WireAnswer", "WireChunk", "WireName", "WireRequest"]
+
+WireName = Literal["direct", "litellm"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where one model is reached: the key and the base URL always travel with the model's name.
+
+    `asked` is the name that the caller used, `name` the provider's own name for the model, `base_url` has no
+    trailing slash. `provider` is `openai`, `openrouter`, `zai`, `anthropic` or another name that LiteLLM knows.
+    """
+
+    asked: str
+    provider: str
+    name: str
+    wire: WireName
+    base_url: str | None
+    api_key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireRequest:
+    """One request. `messages`, `tools` and `response_format` are in OpenAI's shapes.
+
+    `max_tokens` bounds the answer (reasoning included). `extra` goes through to the provider as it is.
+    """
+
+    route: Route
+    messages: tuple[Mapping[str, Any], ...]
+    temperature: float | None = None
+    max_tokens: int | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: str | Mapping[str, Any] | None = None
+    response_format: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireAnswer:
+    """One complete answer. `usage` is None where the provider sent none; `cost_usd` is the provider's own figure."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: str | None
+    usage: Usage | None
+    cost_usd: Decimal | None
+    answered_by: str
+    request_id: str | None
+    raw: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallDelta:
+    """A piece of a tool call: `id` and `name` come with its first piece, `arguments` in pieces of JSON text."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireChunk:
+    """One piece of a stream. `usage` and `cost_usd` come once, near the end, if they come.
+
+    `reasoning` is not for the reader of the answer, but it is billed like one.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    cost_usd: Decimal | None = None
+    answered_by: str | None = None
+    request_id: str | None = None
+
+
+class Wire(Protocol):
+    """A way to reach providers. It never retries, and raises nothing but `LLMError` (and lets cancellation pass).
+
+    An error's `maybe_billed` is true when the provider may charge the request all the same.
+    """
+
+    async def send(self, request: WireRequest, *, timeout: float) -> WireAnswer:
+        """Send and wait for the whole answer, at most `timeout` seconds."""
+        ...
+
+    def stream(self, request: WireRequest, *, timeout: float) -> AbstractAsyncContextManager[AsyncIterator[WireChunk]]:
+        """Open a stream; leaving the context closes the provider's connection at once."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what this wire holds on the running event loop."""
+        ...

@@ -1,0 +1,171 @@
+"""`LocalLedger`: budgets within one process, for those who have no database. Nothing is recorded."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from uuid import uuid4
+
+from llm_common.exceptions import DatabaseError
+from llm_common.ledger import budget_refusal, budgets_that_bind, resets_at
+from llm_common.models import Budget, Outcome, PlannedCall, Reservation
+
+__all__ = ["LocalLedger"]
+
+#: Scope key, window, first day.
+_Key = tuple[str, str, date]
+
+_EVER = date.min
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class _Window:
+    reserved_nano: int = 0
+    spent_nano: int = 0
+
+
+@dataclass(slots=True)
+class _Hold:
+    """Calls in flight: what they set aside, in which windows, until when."""
+
+    bound_nano: int
+    limits: dict[_Key, int]
+    windows: tuple[_Key, ...]
+    expires: datetime
+    seconds: float
+
+
+class LocalLedger:
+    """Budgets for all calls through this object, from any thread or event loop, in UTC windows.
+
+    A window of a user, model, run or tag counts from the first call that such a budget binds. Windows that are
+    over are forgotten, so memory stays flat, save for `total` windows, which never end. `now` gives aware datetimes.
+    """
+
+    wants_answer = False
+
+    def __init__(self, budgets: Sequence[Budget] = (), *, now: Callable[[], datetime] = _now) -> None:
+        self._budgets = tuple(budgets)
+        self._now = now
+        self._guard = threading.Lock()
+        self._windows: dict[_Key, _Window] = {}
+        self._holds: dict[str, _Hold] = {}
+        self._today = now().astimezone(UTC).date()
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        return self._budgets
+
+    @property
+    def spent_today_nano(self) -> int:
+        """What was spent today (UTC) through this object, in nano-dollars."""
+        with self._guard:
+            window = self._windows.get(("project", "day", self._now().astimezone(UTC).date()))
+            return 0 if window is None else window.spent_nano
+
+    async def reserve(self, call: PlannedCall) -> Reservation:
+        """Set `call.bound_nano` aside. Raises `BudgetExceededError`, and then nothing changed."""
+        with self._guard:
+            now = self._now().astimezone(UTC)
+            self._turn_over(now)
+            limits = {
+                (scope, window, _starts(window, self._today)): nano
+                for (scope, window), nano in budgets_that_bind(call, self._budgets).items()
+            }
+            always = [("project", window, _starts(window, self._today)) for window in ("day", "month", "total")]
+            self._check(limits, call.bound_nano)
+            hold = _Hold(
+                bound_nano=0,
+                limits=limits,
+                windows=tuple({*limits, *always}),
+                expires=now,
+                seconds=call.hold_seconds,
+            )
+            self._grow(hold, call.bound_nano, now)
+            reservation = Reservation(str(uuid4()), call)
+            self._holds[reservation.id] = hold
+            return reservation
+
+    async def extend(self, reservation: Reservation, more_nano: int) -> Reservation:
+        """Set more aside. Raises `BudgetExceededError`; what was set aside before stays so."""
+        with self._guard:
+            hold = self._holds.get(reservation.id)
+            if hold is None:
+                raise DatabaseError(f"reservation {reservation.id} cannot be extended: it was settled or released")
+            self._check(hold.limits, more_nano)
+            self._grow(hold, more_nano, self._now().astimezone(UTC))
+        call = reservation.call
+        return replace(reservation, call=replace(call, bound_nano=call.bound_nano + more_nano))
+
+    async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
+        """Replace the reserve by the truth. A second settlement changes nothing."""
+        self._close(reservation.id, outcome.cost_nano)
+
+    async def release(self, reservation: Reservation) -> None:
+        """Give the reserve back: it is known that nothing was sent."""
+        self._close(reservation.id, 0)
+
+    async def record(self, call: PlannedCall, outcome: Outcome) -> None:
+        """Count a call that needed no reserve. It is never refused."""
+        reservation = await self.reserve(replace(call, bound_nano=0))
+        await self.settle(reservation, outcome)
+
+    def _check(self, limits: dict[_Key, int], more_nano: int) -> None:
+        if not more_nano:
+            return
+        for (scope, window, starts), limit in limits.items():
+            counted = self._windows.get((scope, window, starts), _Window())
+            if counted.spent_nano + counted.reserved_nano + more_nano > limit:
+                raise budget_refusal(
+                    budget=f"{scope}/{window}",
+                    limit_nano=limit,
+                    spent_nano=counted.spent_nano,
+                    reserved_nano=counted.reserved_nano,
+                    requested_nano=more_nano,
+                    resets=resets_at(window, starts),
+                )
+
+    def _grow(self, hold: _Hold, more_nano: int, now: datetime) -> None:
+        hold.bound_nano += more_nano
+        hold.expires = now + timedelta(seconds=hold.seconds)
+        for key in hold.windows:
+            self._windows.setdefault(key, _Window()).reserved_nano += more_nano
+
+    def _close(self, reservation_id: str, cost_nano: int) -> None:
+        with self._guard:
+            hold = self._holds.pop(reservation_id, None)
+            if hold is not None:
+                self._count(hold, cost_nano)
+
+    def _count(self, hold: _Hold, cost_nano: int) -> None:
+        for key in hold.windows:
+            window = self._windows.get(key)
+            if window is not None:
+                window.reserved_nano -= hold.bound_nano
+                window.spent_nano += cost_nano
+
+    def _turn_over(self, now: datetime) -> None:
+        """On a new day, forget what is over, and charge what nobody settled in its time."""
+        if now.date() == self._today:
+            return
+        self._today = now.date()
+        for reservation_id, hold in list(self._holds.items()):
+            if hold.expires < now:
+                self._count(hold, hold.bound_nano)
+                del self._holds[reservation_id]
+        held = {key for hold in self._holds.values() for key in hold.windows}
+        self._windows = {
+            key: window for key, window in self._windows.items() if key in held or _is_current(key, self._today)
+        }
+
+
+def _is_current(key: _Key, today: date) -> bool:
+    return key[2] == _starts(key[1], today)
+
+
+def _starts(window: str, today: date) -> date:
+    return {"day": today, "month": today.replace(day=1), "total": _EVER}[window]

@@ -1,0 +1,202 @@
+"""Frozen values that cross module borders. No I/O, no heavy imports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Generic, Literal, TypeVar
+
+from llm_common.exceptions import Attempt, InvalidInputError
+from llm_common.money import to_nano
+
+__all__ = [
+    "Attempt",
+    "Budget",
+    "BudgetScope",
+    "BudgetWindow",
+    "CallKind",
+    "CallStatus",
+    "Completion",
+    "CostMetrics",
+    "Outcome",
+    "PlannedCall",
+    "PriceSource",
+    "Reservation",
+    "ToolCall",
+    "Usage",
+]
+
+T = TypeVar("T")
+
+#: How a price was known, best first: the provider's own figure, the host's override, a price map, a stated ceiling.
+PriceSource = Literal["provider", "override", "map", "estimate"]
+#: What became of a paid call. `expired`: its process died, so the bound was charged.
+CallStatus = Literal["ok", "failed", "cancelled", "cut", "expired"]
+CallKind = Literal["chat", "embedding", "search", "external", "cache_hit"]
+BudgetWindow = Literal["day", "month", "total"]
+BudgetScope = Literal["project", "user", "model", "run", "tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens in four disjoint buckets, so that none is billed twice.
+
+    `input_tokens` are the fresh ones; `cache_read_tokens` and `cache_write_tokens` are not in it.
+    `output_tokens` has the reasoning in it, `reasoning_tokens` shows how many of them. `cache_write_1h_tokens`
+    shows how many of the cache writes were kept for an hour (Anthropic prices them apart).
+    """
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.output_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model wants called. `arguments` is the JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion(Generic[T]):
+    """One answer, and what it took to get it.
+
+    `parsed` is the instance of the requested model, None without one. `model` is the model asked for,
+    `answered_by` the name that the provider gives the model that answered. `cost_usd` is the sum over all
+    attempts. Times are in seconds.
+    """
+
+    text: str
+    parsed: T
+    tool_calls: tuple[ToolCall, ...]
+    finish_reason: str | None
+    usage: Usage
+    cost_usd: Decimal
+    price_source: PriceSource
+    model: str
+    answered_by: str
+    provider: str
+    attempts: tuple[Attempt, ...]
+    seconds: float
+    seconds_to_first_token: float | None = None
+    request_id: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit that spending of one scope cannot pass within one window.
+
+    `scope="project"` binds every call of the project. `"user"`, `"model"`, `"run"` and `"tag"` bind the calls that
+    carry such a value, each value by itself; with `value` only that one (for a tag: `"name=value"`).
+    A day and a month are those of the project's time zone (UTC unless set); `"total"` never resets.
+    """
+
+    limit_usd: Decimal
+    window: BudgetWindow = "day"
+    scope: BudgetScope = "project"
+    value: str | None = None
+
+    def __post_init__(self) -> None:
+        to_nano(self.limit_usd, name="limit_usd")
+        if self.value is not None and self.scope == "project":
+            raise InvalidInputError("a project's budget takes no value; choose scope user, model, run or tag")
+
+
+@dataclass(frozen=True, slots=True)
+class CostMetrics:
+    """A cost that happened elsewhere, for `CostTracker.log_cost`. `timestamp` must be aware; default is now."""
+
+    model: str
+    step: str
+    cost_usd: Decimal
+    tokens_used: int = 0
+    timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        to_nano(self.cost_usd, name="cost_usd")
+        if not self.model:
+            raise InvalidInputError("CostMetrics.model is empty; name what was paid for")
+        if self.tokens_used < 0:
+            raise InvalidInputError(f"CostMetrics.tokens_used must not be negative, got {self.tokens_used}")
+        if self.timestamp.tzinfo is None:
+            raise InvalidInputError(
+                f"CostMetrics.timestamp {self.timestamp.isoformat()} has no time zone; use datetime.now(UTC)"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCall:
+    """A paid call before it is sent: who pays, and for what.
+
+    `bound_nano` is the most it can cost. `budgets` come on top of those that the ledger has itself.
+    `hold_seconds` is how long the reservation lives before its owner is taken for dead; it must outlast the call.
+    """
+
+    kind: CallKind
+    model: str
+    provider: str
+    bound_nano: int
+    step: str | None = None
+    user_id: str | None = None
+    run_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    budgets: tuple[Budget, ...] = ()
+    idempotency_key: str | None = None
+    hold_seconds: float = 900.0
+
+    def __post_init__(self) -> None:
+        odd = [name for name in self.tags if not name or "=" in name]
+        if odd:
+            raise InvalidInputError(f"tag name {odd[0]!r} is empty or has a = in it; budgets write tags as name=value")
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Money set aside for one planned call. `id` is the key under which it is settled, once."""
+
+    id: str
+    call: PlannedCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a paid call came to, for its ledger row: `model` was asked for, `answered_by` answered.
+
+    `answer` is the answer's text, only for a ledger that `wants_answer`.
+    """
+
+    model: str
+    provider: str
+    cost_nano: int
+    price_source: PriceSource
+    status: CallStatus
+    answered_by: str | None = None
+    usage: Usage = Usage()
+    seconds: float = 0.0
+    attempts: int = 1
+    answer: str | None = field(default=None, repr=False)

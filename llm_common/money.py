@@ -1,0 +1,41 @@
+"""Money: `Decimal` US dollars for people, integer nano-dollars (1e-9 USD) for arithmetic and for SQL.
+
+Integers survive both transports to the last digit; NUMERIC becomes a float on one of them. The largest
+amount is that of the columns, NUMERIC(18,9): a nano-dollar less than a billion dollars.
+"""
+
+from decimal import ROUND_CEILING, Decimal
+
+from llm_common.exceptions import InvalidInputError
+
+NANO_PER_USD = 1_000_000_000
+_MAX_NANO = 10**18 - 1
+
+
+def to_nano(amount_usd: Decimal | float | str, *, name: str = "amount") -> int:
+    """Dollars to nano-dollars, rounded up, so that a fraction of one is never free.
+
+    A float is read as it prints (`0.1` is one tenth). Raises `InvalidInputError` for a negative amount, for
+    NaN and infinity, and for a billion or more.
+    """
+    try:
+        amount = amount_usd if isinstance(amount_usd, Decimal) else Decimal(str(amount_usd))
+    except ArithmeticError as error:
+        raise InvalidInputError(f"{name} must be a number of US dollars, not {amount_usd!r}") from error
+    if not amount.is_finite() or amount < 0:
+        raise InvalidInputError(f"{name} must be zero or a positive number of US dollars, not {amount_usd!r}")
+    if amount * NANO_PER_USD > _MAX_NANO:
+        raise InvalidInputError(f"{name} of {amount_usd!r} US dollars is beyond any bill; check the unit")
+    return int((amount * NANO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+
+
+def to_usd(amount_nano: int) -> Decimal:
+    """Nano-dollars to dollars, exactly: `to_usd(1)` is `Decimal("0.000000001")`."""
+    return Decimal(amount_nano).scaleb(-9)
+
+
+def format_usd(amount: Decimal) -> str:
+    """For people: `$12.34`, and as many digits as a small amount needs: `$0.000410`."""
+    if amount == 0:
+        return "$0.00"
+    return f"${amount:.2f}" if abs(amount) >= 1 else f"${amount:.6f}"

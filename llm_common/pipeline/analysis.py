@@ -1,0 +1,238 @@
+"""`AnalysisPipeline`: a bill in, a grounded and reviewed analysis out, however often its process dies.
+
+pipeline = AnalysisPipeline(llm, search, tracker, db)
+analysis = await pipeline.run("AB-1234", text, "California", models={"research": ..., "generate": ..., "review": ...})
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from typing import Any, Final, Literal
+
+from llm_common.cost_tracker import CostTracker
+from llm_common.db.database import Database, DatabaseSource
+from llm_common.db.functions.runs import ClaimedRun, Lease, RunRecord
+from llm_common.exceptions import (
+    InvalidInputError,
+    LLMCommonError,
+    PipelineError,
+    RunCancelledError,
+    RunFencedError,
+)
+from llm_common.llm_client import LLMClient
+from llm_common.pipeline.events import OnEvent, PipelineEvent
+from llm_common.pipeline.evidence import Evidence
+from llm_common.pipeline.prompts import code_version, generate_prompt
+from llm_common.pipeline.result import Finding, analysis_of
+from llm_common.pipeline.runs import RunSession, fenced, while_held, worker_name
+from llm_common.pipeline.schemas import BillAnalysis
+from llm_common.pipeline.steps import generate, refine, research, review
+from llm_common.pipeline.subject import Subject
+from llm_common.uninterrupted import uninterrupted
+from llm_common.web_search import WebSearchClient
+
+__all__ = ["AnalysisPipeline"]
+
+_MAX_ERROR: Final = 2_000
+
+
+class AnalysisPipeline:
+    """Research → generate → review → refine, each finished step stored and never paid again.
+
+    `db` is whatever `Database.of` takes. `cost_tracker` pays for every call of a run and must record in the same
+    database; None is a tracker on `db` with the budgets of the environment. `lease_seconds`: after so long without a
+    sign of life another worker may take a run over. `max_attempts`: so many workers may die over a run before it fails.
+    """
+
+    def __init__(
+        self,
+        llm_client: LLMClient,
+        search_client: WebSearchClient,
+        cost_tracker: CostTracker | None,
+        db: DatabaseSource,
+        *,
+        lease_seconds: float = 60.0,
+        max_attempts: int = 5,
+    ) -> None:
+        if lease_seconds <= 0 or max_attempts < 1:
+            raise InvalidInputError("lease_seconds must be more than 0, and max_attempts at least 1")
+        self._llm, self._search = llm_client, search_client
+        self._db = Database.of(db)
+        self._tracker = cost_tracker if cost_tracker is not None else CostTracker(self._db)
+        self._lease_seconds, self._max_attempts = lease_seconds, max_attempts
+
+    async def run(
+        self,
+        bill_id: str,
+        bill_text: str,
+        jurisdiction: str,
+        models: Mapping[str, str],
+        *,
+        idempotency_key: str | None = None,
+        max_rounds: int = 2,
+        on_event: OnEvent | None = None,
+    ) -> BillAnalysis:
+        """Analyse a bill. `models` names one for "research", "generate", "review" and, if it is another, "refine".
+
+        `max_rounds` bounds how often the draft is refined. The same `idempotency_key` is the same run: its result is
+        returned if it has one, and it is resumed if it has no living worker.
+
+        Raises `InvalidInputError`, and what `LLMClient.check` raises for a model, before anything is written;
+        `RunInProgressError` for a key that is being worked on;
+        `RunCancelledError` and `RunFencedError`; and what a step raised (`BudgetExceededError`, ...), with a note that
+        names the run. A cancelled task leaves its run cancelled. `resume` goes on with a failed or cancelled run.
+        """
+        subject = Subject.checked(bill_id, bill_text, jurisdiction, models, max_rounds=max_rounds)
+        if idempotency_key is not None and not idempotency_key.strip():
+            raise InvalidInputError("idempotency_key is empty; leave it out, or give one that names this analysis")
+        await self._check_models(subject)
+        worker = worker_name()
+        start = self._db.runs.start(
+            {
+                **subject.as_json(),
+                "code_version": code_version(),
+                "idempotency_key": idempotency_key,
+                "max_attempts": self._max_attempts,
+            },
+            worker=worker,
+            lease_seconds=self._lease_seconds,
+        )
+        return await self._carry_out(start, worker, on_event)
+
+    async def resume(self, run_id: str, *, on_event: OnEvent | None = None) -> BillAnalysis:
+        """Go on with a run that failed, was cancelled, or lost its worker; a completed one's result is returned.
+
+        Finished steps of this version of the code are not asked again. Raises like `run`, and `PipelineError` for an
+        unknown run.
+        """
+        worker = worker_name()
+        resume = self._db.runs.resume(
+            run_id, worker=worker, code_version=code_version(), lease_seconds=self._lease_seconds
+        )
+        return await self._carry_out(resume, worker, on_event)
+
+    async def cancel(self, run_id: str) -> RunRecord:
+        """Ask a run to stop: its worker does so at its next sign of life. One without a worker is cancelled at once."""
+        return await self._db.runs.request_cancel(run_id)
+
+    async def stream(
+        self,
+        bill_id: str,
+        bill_text: str,
+        jurisdiction: str,
+        models: Mapping[str, str],
+        *,
+        idempotency_key: str | None = None,
+        max_rounds: int = 2,
+    ) -> AsyncGenerator[PipelineEvent]:
+        """Like `run`, as its events; the last one has the analysis. Leaving the iteration cancels the run."""
+        events: asyncio.Queue[PipelineEvent | None] = asyncio.Queue()
+        running = asyncio.ensure_future(
+            self.run(
+                bill_id,
+                bill_text,
+                jurisdiction,
+                models,
+                idempotency_key=idempotency_key,
+                max_rounds=max_rounds,
+                on_event=events.put_nowait,
+            )
+        )
+        running.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await running
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+    async def _check_models(self, subject: Subject) -> None:
+        """Models that are unknown, have no key or cannot hold the bill are told before anything is written or paid."""
+        prompt = generate_prompt(subject, Evidence(queries=(), found=(), failures=()))
+        for model in dict.fromkeys(subject.models.values()):
+            await self._llm.check(prompt, model)
+
+    async def _carry_out(
+        self, claim: Coroutine[Any, Any, ClaimedRun], worker: str, on_event: OnEvent | None
+    ) -> BillAnalysis:
+        """Claim the run, do what is left of it, and leave it in a terminal state whatever happens."""
+        claimed: ClaimedRun | None = None
+
+        async def taken() -> ClaimedRun:
+            nonlocal claimed
+            claimed = await claim
+            return claimed
+
+        try:
+            return await self._result(await uninterrupted(taken()), worker, on_event)
+        except RunFencedError:
+            raise  # the run is another worker's, and so is its end
+        except (asyncio.CancelledError, RunCancelledError) as error:
+            await self._end(claimed, worker, "cancelled", error)
+            raise
+        except Exception as error:
+            await self._end(claimed, worker, "failed", error)
+            raise
+
+    async def _result(self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None) -> BillAnalysis:
+        if claimed.state == "exhausted":
+            raise PipelineError(f"run {claimed.run.id} failed: {claimed.run.error_message}", run_id=claimed.run.id)
+        if claimed.state == "completed":
+            return analysis_of(claimed.run)
+        subject = Subject.from_stored(claimed.run, claimed.input)
+        lease = self._lease(claimed, worker)
+        session = RunSession(
+            claimed, lease, subject.models, llm=self._llm, tracker=self._tracker, db=self._db, on_event=on_event
+        )
+        await session.tell("run_started")
+        finding = await while_held(self._db, lease, self._analyse(subject, session))
+        completed = await uninterrupted(
+            self._db.runs.complete(
+                lease,
+                analysis=finding.as_json(),
+                review=finding.critique.model_dump(mode="json"),
+                review_passed=finding.critique.passed,
+            )
+        )
+        if completed is None:
+            raise fenced(lease)
+        analysis = analysis_of(completed)
+        await session.tell("run_finished", analysis=analysis)
+        return analysis
+
+    async def _analyse(self, subject: Subject, run: RunSession) -> Finding:
+        rounds = 0
+        evidence = await research(subject, self._search, run)
+        draft = await generate(subject, evidence, run)
+        critique = await review(subject, evidence, draft, run, number=1)
+        while rounds < subject.max_rounds and (draft.unsupported or not critique.passed):
+            rounds += 1
+            draft = await refine(subject, evidence, draft, critique, run, number=rounds)
+            critique = await review(subject, evidence, draft, run, number=rounds + 1)
+        return Finding(subject, evidence, draft, critique, rounds)
+
+    async def _end(
+        self,
+        claimed: ClaimedRun | None,
+        worker: str,
+        status: Literal["failed", "cancelled"],
+        error: BaseException,
+    ) -> None:
+        """Store how the run ended. Where that is not possible it ends with its lease."""
+        if claimed is None or claimed.state != "claimed":
+            return
+        error.add_note(f"run {claimed.run.id} is {status}; resume goes on from its last finished step")
+        try:
+            await uninterrupted(self._db.runs.stop(self._lease(claimed, worker), status, _told(error)))
+        except LLMCommonError as lost:
+            error.add_note(f"that could not be stored ({lost}), so the run ends when its lease does")
+
+    def _lease(self, claimed: ClaimedRun, worker: str) -> Lease:
+        return Lease(claimed.run.id, worker, claimed.run.epoch, self._lease_seconds)
+
+
+def _told(error: BaseException) -> str:
+    """For `error_message`. Our own messages have neither keys nor prompts in them; of others nobody knows."""
+    if isinstance(error, LLMCommonError):
+        return f"{type(error).__name__}: {error}"[:_MAX_ERROR]
+    return "its task was cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__

@@ -1,0 +1,113 @@
+"""The four steps: research, generate, review, refine. Each asks a model once, and says what it made of the answer."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from llm_common.exceptions import SearchError
+from llm_common.pipeline.evidence import CheckedDraft, Evidence, check_draft
+from llm_common.pipeline.prompts import generate_prompt, refine_prompt, research_prompt, review_prompt
+from llm_common.pipeline.runs import RunSession
+from llm_common.pipeline.schemas import Draft, Queries, ResearchFailure, ReviewCritique, Source
+from llm_common.pipeline.subject import Subject
+from llm_common.web_search import QueryResult, SearchResult, WebSearchClient
+
+__all__ = ["generate", "refine", "research", "review"]
+
+_MAX_SEARCHES: Final = 25
+_RESULTS_PER_SEARCH: Final = 5
+
+
+async def research(subject: Subject, search: WebSearchClient, run: RunSession) -> Evidence:
+    """What the web has on the bill. A failed search is part of the result, it sinks nothing."""
+    asked = await run.ask("research", research_prompt(subject), Queries)
+    queries = tuple(dict.fromkeys(" ".join(query.split()) for query in asked.queries if query.strip()))
+    await run.tell("queries", queries=queries[:_MAX_SEARCHES])
+
+    async def look() -> Evidence:
+        answers = await search.search_many(
+            queries[:_MAX_SEARCHES],
+            _RESULTS_PER_SEARCH,
+            concurrency=_MAX_SEARCHES,
+            ledger=run.tracker,
+            step="research",
+            run_id=run.id,
+        )
+        return _evidence(queries, answers)
+
+    evidence = await run.remember("research.evidence", Evidence, look)
+    await run.tell("sources", sources=evidence.found, failures=evidence.failures)
+    return evidence
+
+
+async def generate(subject: Subject, evidence: Evidence, run: RunSession) -> CheckedDraft:
+    """A draft of which only the claims are left whose quotes and figures are in their sources."""
+    draft = await run.ask("generate", generate_prompt(subject, evidence), Draft)
+    return await _checked(draft, subject, evidence, run)
+
+
+async def review(
+    subject: Subject, evidence: Evidence, draft: CheckedDraft, run: RunSession, *, number: int
+) -> ReviewCritique:
+    """The review of exactly this draft; one that lists errors or gaps did not pass, whatever it says."""
+    critique = await run.ask(f"review:{number}", review_prompt(subject, evidence, draft), ReviewCritique)
+    critique = _normalised(critique)
+    await run.tell("reviewed", review=critique)
+    return critique
+
+
+async def refine(
+    subject: Subject, evidence: Evidence, draft: CheckedDraft, critique: ReviewCritique, run: RunSession, *, number: int
+) -> CheckedDraft:
+    """The next draft, checked like the first."""
+    better = await run.ask(f"refine:{number}", refine_prompt(subject, evidence, draft, critique), Draft)
+    return await _checked(better, subject, evidence, run)
+
+
+async def _checked(draft: Draft, subject: Subject, evidence: Evidence, run: RunSession) -> CheckedDraft:
+    # Looking for a quote in a long bill takes a moment that other runs on this loop should not wait for.
+    checked = await asyncio.to_thread(check_draft, draft, evidence.sources(subject.bill_id, subject.bill_text))
+    await run.tell("draft_checked", impacts=len(checked.impacts), unsupported=checked.unsupported)
+    return checked
+
+
+def _normalised(critique: ReviewCritique) -> ReviewCritique:
+    missing = tuple(item for item in critique.missing_impacts if item.strip())
+    errors = tuple(item for item in critique.factual_errors if item.strip())
+    return ReviewCritique(
+        passed=critique.passed and not missing and not errors,
+        critique=critique.critique,
+        missing_impacts=missing,
+        factual_errors=errors,
+    )
+
+
+def _evidence(queries: Sequence[str], answers: Sequence[QueryResult]) -> Evidence:
+    failures = [_failure(answer) for answer in answers if not answer.results]
+    failures += [
+        ResearchFailure(query=query, reason=f"not searched: a run makes at most {_MAX_SEARCHES} searches")
+        for query in queries[_MAX_SEARCHES:]
+    ]
+    hits = (hit for answer in answers for hit in answer.results)
+    return Evidence(queries=tuple(queries), found=_numbered(hits), failures=tuple(failures))
+
+
+def _failure(answer: QueryResult) -> ResearchFailure:
+    if answer.error is None:
+        return ResearchFailure(query=answer.query, reason="found nothing")
+    if not isinstance(answer.error, SearchError):
+        # A refused budget or a lost database is no matter of this one search.
+        raise answer.error
+    return ResearchFailure(query=answer.query, reason=f"{type(answer.error).__name__}: {answer.error}")
+
+
+def _numbered(hits: Iterable[SearchResult]) -> tuple[Source, ...]:
+    """Each page once, in the order of the queries."""
+    pages: dict[str, SearchResult] = {}
+    for hit in hits:
+        if hit.snippet.strip():
+            pages.setdefault(hit.url, hit)
+    return tuple(
+        Source(id=f"S{number}", title=hit.title, url=hit.url, published_date=hit.published_date, text=hit.snippet)
+        for number, hit in enumerate(pages.values(), start=1)
+    )

@@ -1,0 +1,113 @@
+"""What a run is about: the bill, where, with which models. Checked before anything is written or sent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from llm_common.db.functions.runs import RunRecord
+from llm_common.db.transport import Json
+from llm_common.exceptions import InvalidInputError
+
+__all__ = ["MAX_BILL_BYTES", "STEPS", "Subject"]
+
+STEPS: Final = ("research", "generate", "review", "refine")
+MAX_BILL_BYTES: Final = 10_000_000
+_MAX_NAME: Final = 500
+_MAX_ROUNDS: Final = 10
+#: More than this share of control and replacement characters is no text that anybody wrote.
+_MAX_NOISE: Final = 0.02
+_NOISE: Final = [chr(code) for code in range(32) if chr(code) not in "\t\n\r\f\v"] + ["\x7f", "\ufffd"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A bill to analyse. `models` has a model for each of the four steps; `max_rounds` bounds the refinements."""
+
+    bill_id: str
+    bill_text: str = field(repr=False)
+    jurisdiction: str
+    models: Mapping[str, str]
+    max_rounds: int
+
+    @classmethod
+    def checked(
+        cls, bill_id: str, bill_text: str, jurisdiction: str, models: Mapping[str, str], *, max_rounds: int
+    ) -> "Subject":
+        """Raises `InvalidInputError` that names what is wrong.
+
+        "refine" uses the model of "generate" unless it has one of its own.
+        """
+        _check_name(bill_id, "bill_id")
+        _check_name(jurisdiction, "jurisdiction")
+        _check_text(bill_text)
+        if not 0 <= max_rounds <= _MAX_ROUNDS:
+            raise InvalidInputError(f"max_rounds must be from 0 to {_MAX_ROUNDS}, not {max_rounds}")
+        return cls(
+            bill_id=bill_id,
+            bill_text=bill_text,
+            jurisdiction=jurisdiction,
+            models=_checked_models(models),
+            max_rounds=max_rounds,
+        )
+
+    @classmethod
+    def from_stored(cls, run: RunRecord, stored_input: Mapping[str, Any]) -> "Subject":
+        return cls.checked(
+            run.bill_id,
+            stored_input["bill_text"],
+            run.jurisdiction,
+            run.models,
+            max_rounds=stored_input["max_rounds"],
+        )
+
+    def as_json(self) -> dict[str, Json]:
+        """As `db.runs.start` takes it."""
+        return {
+            "bill_id": self.bill_id,
+            "jurisdiction": self.jurisdiction,
+            "models": dict(self.models),
+            "input": {"bill_text": self.bill_text, "max_rounds": self.max_rounds},
+        }
+
+
+def _check_name(name: object, argument: str) -> None:
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidInputError(f"{argument} is empty; give the name under which the run is found again")
+    if len(name) > _MAX_NAME or not name.isprintable():
+        raise InvalidInputError(f"{argument} must be at most {_MAX_NAME} printable characters on one line")
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidInputError(f"bill_text must be text (str), not {type(text).__name__}; decode or extract it first")
+    if not text.strip():
+        raise InvalidInputError("bill_text is empty; there is nothing to analyse")
+    size = _size(text)
+    if size > MAX_BILL_BYTES:
+        raise InvalidInputError(f"bill_text has {size:,} bytes, more than {MAX_BILL_BYTES:,}; is it one bill, as text?")
+    noise = sum(text.count(character) for character in _NOISE)
+    if "\x00" in text or noise > _MAX_NOISE * len(text):
+        raise InvalidInputError("bill_text looks like binary data (NUL or control characters); extract its text first")
+
+
+def _size(text: str) -> int:
+    # At least one byte per character, so that a giant is refused without encoding it.
+    if len(text) > MAX_BILL_BYTES:
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"bill_text has an unpaired surrogate at {error.start}; decode the file with its true encoding"
+        ) from error
+
+
+def _checked_models(models: Mapping[str, str]) -> dict[str, str]:
+    for step in models:
+        if step not in STEPS:
+            raise InvalidInputError(f"models names the unknown step {step!r}; the steps are {', '.join(STEPS)}")
+    complete = {"refine": models.get("generate"), **models}
+    for step in STEPS:
+        if not complete.get(step):
+            raise InvalidInputError(f'models has no model for the step {step!r}; add models["{step}"]')
+    return {step: str(complete[step]) for step in STEPS}

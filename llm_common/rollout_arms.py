@@ -1,0 +1,100 @@
+"""Running one path of a rollout and noting how it went."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import TypeVar
+
+from llm_common.db.functions.rollout import Arm, ArmOutcome
+from llm_common.exceptions import BudgetExceededError, RunCancelledError
+from llm_common.money import to_nano
+
+__all__ = ["NOT_THE_PATHS_FAULT", "Arms", "cost_usd_of"]
+
+T = TypeVar("T")
+_log = logging.getLogger("llm_common.rollout")
+
+#: Somebody refused the call or called it off: that says nothing about the path, and must not be worked around.
+NOT_THE_PATHS_FAULT = (BudgetExceededError, RunCancelledError)
+
+
+def cost_usd_of(result: object) -> Decimal | None:
+    """`result.cost_usd`, which a `Completion` and an `LLMError` have."""
+    cost = getattr(result, "cost_usd", None)
+    return cost if isinstance(cost, Decimal) else None
+
+
+class Arms:
+    """Calls, timed and priced. `note` takes each outcome at once, without waiting."""
+
+    def __init__(
+        self, flag: str, note: Callable[[ArmOutcome], None], cost_of: Callable[[object], Decimal | None]
+    ) -> None:
+        self._flag = flag
+        self._note = note
+        self._cost_of = cost_of
+
+    async def live(self, arm: Arm, call: Callable[[], Awaitable[T]], epoch: int | None) -> T:
+        """The call's result or error, noted on the way; not noted without an epoch, nor when it is cancelled."""
+        if epoch is None:
+            return await call()
+        began = time.monotonic()
+        try:
+            result = await call()
+        except NOT_THE_PATHS_FAULT:
+            raise
+        except Exception as error:
+            self._note(self._outcome(epoch, arm, began, error, ok=False))
+            raise
+        self._note(self._outcome(epoch, arm, began, result, ok=True))
+        return result
+
+    async def shadow(
+        self,
+        new: Callable[[], Awaitable[T]],
+        expected: T,
+        compare: Callable[[T, T], bool] | None,
+        epoch: int,
+        timeout: float,
+    ) -> None:
+        """Run the new path for its outcome alone. Raises nothing but cancellation."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                result = await new()
+        except NOT_THE_PATHS_FAULT:
+            return
+        except Exception as error:  # noqa: BLE001 (it becomes an outcome; nobody waits for it)
+            self._note(replace(self._outcome(epoch, "new", began, error, ok=False), shadow=True))
+            return
+        outcome = replace(self._outcome(epoch, "new", began, result, ok=True), shadow=True)
+        try:
+            outcome = replace(outcome, compared=True, difference=_difference(expected, result, compare))
+        except Exception as error:  # noqa: BLE001 (the host's comparison; nobody waits for it)
+            _log.warning("rollout %s: two results cannot be compared (%s)", self._flag, type(error).__name__)
+        self._note(outcome)
+
+    def _outcome(self, epoch: int, arm: Arm, began: float, result: object, *, ok: bool) -> ArmOutcome:
+        seconds = time.monotonic() - began
+        return ArmOutcome(epoch=epoch, arm=arm, ok=ok, seconds=seconds, cost_nano=self._cost_nano(result))
+
+    def _cost_nano(self, result: object) -> int | None:
+        try:
+            cost = self._cost_of(result)
+            return None if cost is None else to_nano(cost)
+        except Exception as error:  # noqa: BLE001 (the host's function, after a call that succeeded)
+            _log.warning("rollout %s: the cost of a call cannot be read (%s)", self._flag, type(error).__name__)
+            return None
+
+
+def _difference(old: T, new: T, compare: Callable[[T, T], bool] | None) -> str | None:
+    agree = old == new if compare is None else compare(old, new)
+    return None if agree else f"{_digest(old)} != {_digest(new)}"
+
+
+def _digest(result: object) -> str:
+    return hashlib.sha256(repr(result).encode(errors="surrogatepass")).hexdigest()[:12]

@@ -1,0 +1,148 @@
+"""One request through the tiers: memory, the flight that is under way, Postgres, the provider."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llm_common.exceptions import BudgetExceededError, LLMCommonError
+from llm_common.search.counters import Figure
+from llm_common.search.memory_cache import Entry, MemoryCache
+from llm_common.search.provider import SearchProvider
+from llm_common.search.query import SearchRequest, cache_key, folded
+from llm_common.search.result import SearchResult
+from llm_common.search.shared_cache import CacheTimes, Held, Lease, SharedCache
+from llm_common.search.single_flight import SingleFlight
+from llm_common.search.statistics import Statistics
+from llm_common.search.upstream import Payer, Upstream
+
+__all__ = ["CachedSearch", "Found"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer and where it came from. `skipped` items of it could not be read."""
+
+    results: tuple[SearchResult, ...]
+    source: Figure
+    skipped: int = 0
+
+    @property
+    def cached(self) -> bool:
+        return self.source != "misses"
+
+
+class CachedSearch:
+    """`timeout` bounds one request with everything it waits for, in seconds."""
+
+    def __init__(
+        self,
+        provider: SearchProvider,
+        upstream: Upstream,
+        memory: MemoryCache,
+        shared: SharedCache | None,
+        statistics: Statistics,
+        *,
+        price_nano: int,
+        times: CacheTimes,
+        timeout: float,
+    ) -> None:
+        self._provider = provider
+        self._upstream = upstream
+        self._memory = memory
+        self._shared = shared
+        self._statistics = statistics
+        self._price_nano = price_nano
+        self._times = times
+        self._timeout = timeout
+        self._flights: SingleFlight[Found] = SingleFlight()
+
+    async def find(self, request: SearchRequest, payer: Payer) -> Found:
+        """The answer, from the nearest tier that has one. Raises `SearchError` or `BudgetExceededError`."""
+        key = cache_key(request, self._provider.identity)
+        held = self._memory.get(key)
+        if held is not None:
+            self._count("memory_hits", key)
+            return Found(held.results, "memory_hits")
+        while True:
+            leads = self._flights.under_way(key) is None
+            try:
+                found = await self._flights.run(key, lambda: self._fetch(key, request, payer))
+            except BudgetExceededError:
+                # The budget that refused is the leader's; a follower has to ask its own.
+                if not leads:
+                    continue
+                self._statistics.count({"errors": 1})
+                raise
+            except LLMCommonError:
+                self._statistics.count({"errors": 1})
+                raise
+            if not leads:
+                found = Found(found.results, "coalesced", found.skipped)
+            self._count(found.source, key)
+            return found
+
+    def _count(self, source: Figure, key: str) -> None:
+        if source == "misses":
+            self._statistics.count({"misses": 1})
+        else:
+            figures: Mapping[Figure, int] = {source: 1, "saved_nano": self._price_nano}
+            self._statistics.count(figures, hit_key=key)
+
+    async def _fetch(self, key: str, request: SearchRequest, payer: Payer) -> Found:
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        generation = self._memory.generation
+        held = await self._shared.look(key, request, deadline=deadline) if self._shared else None
+        if not isinstance(held, Held):
+            return await self._ask(key, request, payer, held, deadline, generation)
+        if held.fresh_seconds > 0:
+            self._remember(key, request, held.results, min(held.fresh_seconds, self._times.memory), generation)
+            return Found(held.results, "db_hits")
+        if held.lease is not None:
+            lease = held.lease
+            self._flights.launch(f"{key} anew", lambda: self._refresh(key, request, payer, lease))
+        return Found(held.results, "stale_hits")
+
+    async def _ask(
+        self,
+        key: str,
+        request: SearchRequest,
+        payer: Payer,
+        lease: Lease | None,
+        deadline: float,
+        generation: int,
+    ) -> Found:
+        if self._shared is None or lease is None:
+            answer = await self._upstream.ask(request, payer, deadline=deadline)
+        else:
+            async with self._shared.holding(lease):
+                answer = await self._upstream.ask(request, payer, deadline=deadline)
+                await self._shared.put(lease, request, self._provider.name, answer.results)
+        if answer.skipped:
+            self._statistics.count({"skipped_items": answer.skipped})
+        ttl = self._times.memory if answer.results else min(self._times.empty, self._times.memory)
+        self._remember(key, request, answer.results, ttl, generation)
+        return Found(answer.results, "misses", answer.skipped)
+
+    async def _refresh(self, key: str, request: SearchRequest, payer: Payer, lease: Lease) -> Found:
+        """Replace a stale answer that was served already; nobody waits for this."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        try:
+            return await self._ask(key, request, payer, lease, deadline, self._memory.generation)
+        except LLMCommonError as error:
+            _log.warning("a stale search answer could not be fetched anew, the next search tries again: %s", error)
+            raise
+
+    def _remember(
+        self, key: str, request: SearchRequest, results: tuple[SearchResult, ...], ttl: float, generation: int
+    ) -> None:
+        self._memory.put(key, Entry(folded(request.text), results), ttl=ttl, generation=generation)
+
+    def forget_flights(self) -> None:
+        """After an invalidation: what is under way was asked before it."""
+        self._flights.forget()
+
+    async def aclose(self) -> None:
+        await self._flights.aclose()

@@ -1,0 +1,98 @@
+"""The first tier: answers of this process, least recently used out first, bounded in entries and in bytes."""
+
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llm_common.search.result import SearchResult
+
+__all__ = ["Entry", "MemoryCache"]
+
+#: What an entry and a result weigh besides their texts: objects, dictionaries, the key. Measured, rounded up.
+_ENTRY_BYTES = 700
+_RESULT_BYTES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One answer. `folded` is the query's folded text, by which it can be invalidated."""
+
+    folded: str
+    results: tuple[SearchResult, ...]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        texts = (text for r in self.results for text in (r.title, r.url, r.snippet, r.published_date))
+        return _ENTRY_BYTES + len(self.results) * _RESULT_BYTES + sum(map(sys.getsizeof, texts))
+
+
+class MemoryCache:
+    """Safe from several threads. `clock` is monotonic, in seconds.
+
+    `put` takes the `generation` that was read before the answer was asked for, so that an answer from before an
+    invalidation is not kept after it.
+    """
+
+    def __init__(
+        self, *, max_entries: int = 10_000, max_bytes: int = 64 * 2**20, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[float, int, Entry]] = OrderedDict()
+        self._bytes = 0
+        self._generation = 0
+        self._guard = threading.Lock()
+
+    @property
+    def generation(self) -> int:
+        """Grows with every invalidation."""
+        return self._generation
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    def get(self, key: str) -> Entry | None:
+        with self._guard:
+            held = self._entries.get(key)
+            if held is None:
+                return None
+            if held[0] <= self._clock():
+                self._drop(key)
+                return None
+            self._entries.move_to_end(key)
+            return held[2]
+
+    def put(self, key: str, entry: Entry, *, ttl: float, generation: int) -> None:
+        """Keep an answer for `ttl` seconds; one that is larger than the whole cache is not kept."""
+        size = entry.size
+        with self._guard:
+            if ttl <= 0 or size > self._max_bytes or generation != self._generation:
+                return
+            self._drop(key)
+            self._entries[key] = (self._clock() + ttl, size, entry)
+            self._bytes += size
+            while self._bytes > self._max_bytes or len(self._entries) > self._max_entries:
+                self._drop(next(iter(self._entries)))
+
+    def invalidate(self, matches: Callable[[str], bool]) -> int:
+        """Forget the answers whose folded query matches; gives their number."""
+        with self._guard:
+            self._generation += 1
+            doomed = [key for key, (_, _, entry) in self._entries.items() if matches(entry.folded)]
+            for key in doomed:
+                self._drop(key)
+            return len(doomed)
+
+    def _drop(self, key: str) -> None:
+        held = self._entries.pop(key, None)
+        if held is not None:
+            self._bytes -= held[1]

@@ -1,0 +1,94 @@
+"""Hands the counters over to Postgres, in batches and beside the searches."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from llm_common.db.functions.search_cache import SearchCacheFunctions
+from llm_common.exceptions import DatabaseError
+from llm_common.money import to_usd
+from llm_common.per_loop import PerLoop
+from llm_common.search.counters import Batch, Counters, Figure, summary
+from llm_common.search.outage import Outage
+
+__all__ = ["Statistics"]
+
+_BATCH_EVENTS = 50
+_BATCH_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _Pending:
+    timer: asyncio.TimerHandle | None = None
+    flushes: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+
+
+class Statistics:
+    """Counts reach the database after 50 searches, ten seconds, and on `aclose`; a killed process loses the rest."""
+
+    def __init__(self, provider: str, functions: SearchCacheFunctions | None, outage: Outage) -> None:
+        self._provider = provider
+        self._functions = functions
+        self._outage = outage
+        self._counters = Counters()
+        self._pending: PerLoop[_Pending] = PerLoop(_Pending)
+
+    def count(self, figures: Mapping[Figure, int], hit_key: str | None = None) -> None:
+        self._counters.count(figures, hit_key)
+        if self._functions is None:
+            return
+        pending = self._pending.get()
+        if self._counters.is_due(events=_BATCH_EVENTS):
+            self._flush_beside(pending)
+        elif pending.timer is None:
+            pending.timer = asyncio.get_running_loop().call_later(_BATCH_SECONDS, self._flush_beside, pending)
+
+    def _flush_beside(self, pending: _Pending) -> None:
+        if pending.timer is not None:
+            pending.timer.cancel()
+            pending.timer = None
+        flush = asyncio.get_running_loop().create_task(self.flush())
+        pending.flushes.add(flush)
+        flush.add_done_callback(pending.flushes.discard)
+
+    async def flush(self) -> None:
+        """Hand over what is pending; what the database does not take now goes with the next batch."""
+        functions, batch = self._functions, self._counters.take()
+        if functions is None or batch is None:
+            return
+        try:
+            await self._outage.call(lambda: functions.count(_rows(batch), batch.hits, provider=self._provider))
+        except DatabaseError:
+            self._counters.give_back(batch)
+        except asyncio.CancelledError:
+            self._counters.give_back(batch)
+            raise
+
+    async def report(self) -> dict[str, Any]:
+        """What `get_cache_stats()` shows: of all processes where there is a database, else of this one."""
+        await self.flush()
+        functions = self._functions
+        if functions is not None:
+            try:
+                return _with_dollars({"scope": "database", **await self._outage.call(functions.stats)})
+            except DatabaseError:
+                pass  # logged by the outage; the scope says what is shown instead
+        return _with_dollars({"scope": "process", **summary(self._counters.totals())})
+
+    async def aclose(self) -> None:
+        pending = self._pending.pop()
+        if pending is not None:
+            if pending.timer is not None:
+                pending.timer.cancel()
+            await asyncio.gather(*pending.flushes)
+        await self.flush()
+
+
+def _with_dollars(figures: dict[str, Any]) -> dict[str, Any]:
+    return {**figures, "spent_usd": to_usd(figures["spent_nano"]), "saved_usd": to_usd(figures["saved_nano"])}
+
+
+def _rows(batch: Batch) -> dict[date, dict[str, int]]:
+    return {day: {str(figure): amount for figure, amount in figures.items()} for day, figures in batch.days.items()}

@@ -1,0 +1,242 @@
+-- Conversation memory: what one user and the assistant said, and summaries of what is long past.
+--
+-- The owner is in every WHERE: a message id alone reaches nothing. Whoever writes for a user takes that user's lock
+-- first, so that ids become visible in their order; otherwise a summary "through id 7" could miss a 6 that commits
+-- later. Rows that are inserted past these functions lose that promise.
+
+CREATE TABLE IF NOT EXISTS public.conversations (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id     text NOT NULL,
+    role        text NOT NULL,
+    content     text NOT NULL,
+    "timestamp" timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    page        text,
+    -- Cut, because a tsvector holds at most 1 MB of words and their parts. No GIN index: it cannot lead with user_id without an extension,
+    -- and the messages of one user are few enough to be looked through.
+    words       tsvector GENERATED ALWAYS AS
+                (pg_catalog.to_tsvector('pg_catalog.simple', pg_catalog."left"(content, 50000))) STORED,
+    CONSTRAINT conversations_user_id_is_not_empty CHECK (user_id <> ''),
+    CONSTRAINT conversations_role_is_known CHECK (role IN ('system', 'user', 'assistant', 'tool')),
+    CONSTRAINT conversations_content_fits CHECK (pg_catalog.octet_length(content) BETWEEN 1 AND 1048576)
+);
+CREATE INDEX IF NOT EXISTS conversations_by_user ON public.conversations (user_id, id);
+CREATE INDEX IF NOT EXISTS conversations_by_time ON public.conversations USING brin ("timestamp");
+
+-- Each row condenses the row before it and the messages after that one, so it holds traces of every message up to
+-- covers_through. The earlier rows are kept: forgetting one message falls back to the last one that is free of it.
+CREATE TABLE IF NOT EXISTS public.conversation_summaries (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id        text NOT NULL,
+    covers_through bigint NOT NULL,
+    summary        text NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT conversation_summaries_summary_is_not_empty CHECK (summary <> '')
+);
+CREATE UNIQUE INDEX IF NOT EXISTS conversation_summaries_by_user
+    ON public.conversation_summaries (user_id, covers_through);
+
+SELECT public.llm_common_secure_table('public.conversations');
+SELECT public.llm_common_secure_table('public.conversation_summaries');
+
+CREATE OR REPLACE FUNCTION public.conversation_lock(owner text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('llm_common.conversations:' || owner, 0))
+$$;
+
+CREATE OR REPLACE FUNCTION public.conversation_save(owner text, said_by text, said text, on_page text)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    new_id bigint;
+BEGIN
+    PERFORM public.conversation_lock(owner);
+    INSERT INTO public.conversations (user_id, role, content, page)
+    VALUES (owner, said_by, said, on_page)
+    RETURNING id INTO new_id;
+    RETURN new_id;
+END $$;
+
+-- {"summary": text | null, "messages": [oldest first]}. With a page: that page's messages and those of no page.
+CREATE OR REPLACE FUNCTION public.conversation_context(owner text, on_page text, newest integer) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT pg_catalog.jsonb_build_object(
+        'summary', (SELECT s.summary FROM public.conversation_summaries s
+                     WHERE s.user_id = owner ORDER BY s.covers_through DESC LIMIT 1),
+        'messages', coalesce((
+            SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                       'id', c.id, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
+                   ORDER BY c.id)
+              FROM public.conversations c
+             WHERE c.user_id = owner AND c.id IN (
+                   SELECT w.id FROM public.conversations w
+                    WHERE w.user_id = owner AND (on_page IS NULL OR w.page IS NULL OR w.page = on_page)
+                    ORDER BY w.id DESC LIMIT newest)
+        ), '[]'))
+$$;
+
+-- The newest messages before an id (NULL: of all), oldest first.
+CREATE OR REPLACE FUNCTION public.conversation_history(owner text, newest integer, before_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+               'id', c.id, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
+           ORDER BY c.id), '[]')
+      FROM public.conversations c
+     WHERE c.user_id = owner AND c.id IN (
+           SELECT w.id FROM public.conversations w
+            WHERE w.user_id = owner AND (before_id IS NULL OR w.id < before_id)
+            ORDER BY w.id DESC LIMIT newest)
+$$;
+
+-- Messages that fit a query, best first: those with all its words (or with the query as it stands, which is how
+-- languages without spaces are found), then those with some; the newer of equals first.
+CREATE OR REPLACE FUNCTION public.conversation_recall(owner text, query text, at_most integer) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    lexemes text[] := pg_catalog.tsvector_to_array(pg_catalog.to_tsvector('pg_catalog.simple', query));
+    quoted text[] := ARRAY(
+        SELECT '''' || pg_catalog.replace(pg_catalog.replace(l, '\', '\\'), '''', '''''') || ''''
+          FROM pg_catalog.unnest(lexemes) AS l);
+    any_word tsquery := pg_catalog.array_to_string(quoted, ' | ')::tsquery;
+    all_words tsquery := pg_catalog.websearch_to_tsquery('pg_catalog.simple', query);
+    folded text := pg_catalog.lower(query);
+BEGIN
+    RETURN coalesce((
+        SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                   'id', found.id, 'role', found.role, 'content', found.content,
+                   'timestamp', found."timestamp", 'page', found.page) ORDER BY found.place)
+          FROM (SELECT c.id, c.role, c.content, c."timestamp", c.page,
+                       pg_catalog.row_number() OVER (
+                           ORDER BY (c.words @@ all_words OR literal.is_in) DESC,
+                                    pg_catalog.ts_rank(c.words, any_word) DESC, c.id DESC) AS place
+                  FROM public.conversations c
+                 CROSS JOIN LATERAL (
+                       SELECT pg_catalog.strpos(pg_catalog.lower(c.content), folded) > 0 AS is_in) AS literal
+                 WHERE c.user_id = owner AND (c.words @@ any_word OR c.words @@ all_words OR literal.is_in)
+                 ORDER BY place LIMIT at_most) AS found
+    ), '[]');
+END $$;
+
+-- What a summary is due for: the oldest messages that are neither in the newest summary nor among the `keep` newest.
+-- Long messages are clipped; a batch ends after max_messages, or before max_characters (clipped) are passed.
+-- {"summary_id": bigint | null, "summary": text | null, "messages": [{"id", "role", "content", "clipped": count}]}
+CREATE OR REPLACE FUNCTION public.conversation_backlog(
+    owner text, keep integer, max_messages integer, max_characters integer, clip integer
+) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    newest public.conversation_summaries;
+    window_start bigint;
+    due jsonb;
+BEGIN
+    SELECT * INTO newest FROM public.conversation_summaries s
+     WHERE s.user_id = owner ORDER BY s.covers_through DESC LIMIT 1;
+    SELECT min(w.id) INTO window_start
+      FROM (SELECT c.id FROM public.conversations c WHERE c.user_id = owner ORDER BY c.id DESC LIMIT keep) AS w;
+
+    SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+               'id', b.id, 'role', b.role, 'content', pg_catalog."left"(b.content, clip),
+               'clipped', greatest(b.length - clip, 0)) ORDER BY b.id)
+      INTO due
+      FROM (SELECT o.*, pg_catalog.sum(least(o.length, clip)) OVER (ORDER BY o.id) AS characters,
+                   pg_catalog.row_number() OVER (ORDER BY o.id) AS place
+              FROM (SELECT c.id, c.role, c.content, pg_catalog.char_length(c.content) AS length
+                      FROM public.conversations c
+                     WHERE c.user_id = owner AND c.id > coalesce(newest.covers_through, 0) AND c.id < window_start
+                     ORDER BY c.id LIMIT max_messages) AS o) AS b
+     WHERE b.place = 1 OR b.characters <= max_characters;
+
+    RETURN pg_catalog.jsonb_build_object('summary_id', newest.id, 'summary', newest.summary,
+                                         'messages', coalesce(due, '[]'));
+END $$;
+
+-- Compare-and-set: stores a summary only if the one it continues is still the newest, and the messages it condenses
+-- are all still there. So of two at once one is stored, and what was forgotten meanwhile does not come back in it.
+CREATE OR REPLACE FUNCTION public.conversation_save_summary(
+    owner text, previous_id bigint, through_id bigint, message_count integer, summary_text text
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    newest public.conversation_summaries;
+    still_there bigint;
+BEGIN
+    PERFORM public.conversation_lock(owner);
+    SELECT * INTO newest FROM public.conversation_summaries s
+     WHERE s.user_id = owner ORDER BY s.covers_through DESC LIMIT 1;
+    IF newest.id IS DISTINCT FROM previous_id THEN
+        RETURN false;
+    END IF;
+    SELECT count(*) INTO still_there FROM public.conversations c
+     WHERE c.user_id = owner AND c.id > coalesce(newest.covers_through, 0) AND c.id <= through_id;
+    IF still_there <> message_count THEN
+        RETURN false;
+    END IF;
+    INSERT INTO public.conversation_summaries (user_id, covers_through, summary)
+    VALUES (owner, through_id, summary_text);
+    RETURN true;
+END $$;
+
+-- Everything of one user, for good. {"messages": count, "summaries": count}
+CREATE OR REPLACE FUNCTION public.conversation_forget(owner text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    messages integer;
+    summaries integer;
+BEGIN
+    PERFORM public.conversation_lock(owner);
+    DELETE FROM public.conversation_summaries s WHERE s.user_id = owner;
+    GET DIAGNOSTICS summaries = ROW_COUNT;
+    DELETE FROM public.conversations c WHERE c.user_id = owner;
+    GET DIAGNOSTICS messages = ROW_COUNT;
+    RETURN pg_catalog.jsonb_build_object('messages', messages, 'summaries', summaries);
+END $$;
+
+-- One message, and every summary that it went into. {"messages": 0 | 1, "summaries": count}
+CREATE OR REPLACE FUNCTION public.conversation_forget_message(owner text, message_id bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    messages integer;
+    summaries integer := 0;
+BEGIN
+    PERFORM public.conversation_lock(owner);
+    DELETE FROM public.conversations c WHERE c.user_id = owner AND c.id = message_id;
+    GET DIAGNOSTICS messages = ROW_COUNT;
+    IF messages > 0 THEN
+        DELETE FROM public.conversation_summaries s WHERE s.user_id = owner AND s.covers_through >= message_id;
+        GET DIAGNOSTICS summaries = ROW_COUNT;
+    END IF;
+    RETURN pg_catalog.jsonb_build_object('messages', messages, 'summaries', summaries);
+END $$;
+
+-- Retention: deletes messages older than so many days, and summaries that were not renewed for as long. The summary
+-- of a user who keeps coming back stays, as it is what remembers those messages; conversation_forget deletes it.
+-- Call it daily. Returns the messages deleted.
+CREATE OR REPLACE FUNCTION public.cleanup_conversations(days integer DEFAULT 90) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    cutoff timestamptz := pg_catalog.now() - pg_catalog.make_interval(days => days);
+    deleted integer;
+BEGIN
+    IF days IS NULL OR days < 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC002',
+            MESSAGE = pg_catalog.format('cleanup_conversations: days must be 1 or more, not %L', days);
+    END IF;
+    DELETE FROM public.conversation_summaries s WHERE s.created_at < cutoff;
+    DELETE FROM public.conversations c WHERE c."timestamp" < cutoff;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END $$;
+
+SELECT public.llm_common_secure_function(f::pg_catalog.regprocedure) FROM pg_catalog.unnest(ARRAY[
+    'public.conversation_lock(text)',
+    'public.conversation_save(text, text, text, text)',
+    'public.conversation_context(text, text, integer)',
+    'public.conversation_history(text, integer, bigint)',
+    'public.conversation_recall(text, text, integer)',
+    'public.conversation_backlog(text, integer, integer, integer, integer)',
+    'public.conversation_save_summary(text, bigint, bigint, integer, text)',
+    'public.conversation_forget(text)',
+    'public.conversation_forget_message(text, bigint)',
+    'public.cleanup_conversations(integer)'
+]) AS f;
+
+NOTIFY pgrst, 'reload schema';

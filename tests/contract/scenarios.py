@@ -1,0 +1,232 @@
+"""One story per namespace of `Database`: each of its methods, called at least once, and what it answered."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from llm_common.db.functions.conversations import ConversationFunctions
+from llm_common.db.functions.ledger import LedgerFunctions, Limit, external_json, outcome_json, planned_json
+from llm_common.db.functions.rollout import ArmOutcome, RolloutFunctions
+from llm_common.db.functions.runs import Lease, RunFunctions, StepOutput
+from llm_common.db.functions.search_cache import SearchCacheFunctions
+from llm_common.exceptions import LLMCommonError
+from llm_common.models import CostMetrics, Outcome, PlannedCall, Usage
+
+__all__ = ["SCENARIOS", "Transcript"]
+
+
+class Transcript:
+    """What was called, and what came back; an error is an answer too."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, Any]] = []
+
+    async def note(self, answer: Awaitable[Any]) -> Any:
+        """Wait for a method's answer and write it down under the method's name."""
+        name = getattr(answer, "__name__", "?")
+        try:
+            value = await answer
+        except LLMCommonError as error:
+            told = {name: value for name, value in vars(error).items() if not name.startswith("_")}
+            self.entries.append((name, (type(error).__name__, str(error), told)))
+            return None
+        self.entries.append((name, value))
+        return value
+
+
+def _id(number: int) -> str:
+    return str(UUID(int=number + 2**127))
+
+
+_WORDS = "ünïcode “quotes” 🙂 100 % {} \\ '"
+
+
+async def ledger(functions: LedgerFunctions, transcript: Transcript, _: Any) -> None:
+    note, limits = transcript.note, (Limit("project", "day", 10_000_000_000, 0.5), Limit("user:u", "total", 5 * 10**9))
+
+    def planned(number: int, bound: int) -> dict[str, Any]:
+        call = PlannedCall(
+            kind="chat",
+            model="m/ü",
+            provider="openai",
+            bound_nano=bound,
+            step="research",
+            user_id="u",
+            tags={"team": _WORDS},
+        )
+        return planned_json(call, project="p", call_id=_id(number))
+
+    def outcome(cost: int, **changes: Any) -> dict[str, Any]:
+        values: dict[str, Any] = {"price_source": "provider", "status": "ok", "usage": Usage(10, 20, 30, 40, 5)}
+        return outcome_json(
+            Outcome(model="m/ü", provider="openai", cost_nano=cost, answered_by="m-2", seconds=1.25, **values | changes)
+        )
+
+    await note(functions.set_time_zone("p", "UTC"))
+    await note(functions.set_time_zone("p", "Mars/Olympus"))
+    await note(functions.reserve(planned(1, 4_000_000_001), limits, hold_seconds=60.0))
+    await note(functions.reserve(planned(1, 4_000_000_001), limits, hold_seconds=60.0))
+    await note(functions.reserve(planned(2, 4_000_000_001), limits, hold_seconds=60.0))
+    await note(functions.extend(_id(1), 999_999_999, extension_id=_id(11)))
+    await note(functions.extend(_id(1), 1, extension_id=_id(12)))
+    await note(functions.settle(_id(1), outcome(4_900_000_003)))
+    await note(functions.settle(_id(1), outcome(1)))
+    await note(functions.settle(_id(404), outcome(1)))
+    await note(functions.settle("no uuid", outcome(1)))
+    await note(functions.reserve(planned(3, 50_000_000), limits, hold_seconds=60.0))
+    await note(functions.release(_id(3)))
+    await note(functions.release(_id(3)))
+    await note(functions.settle(_id(3), outcome(1)))
+    metrics = CostMetrics("m", "review", Decimal("0.123456789"), 7, datetime(2026, 11, 1, tzinfo=UTC))
+    external = external_json(metrics, project="p", call_id=_id(21), key="k")
+    await note(functions.record(external, limits))
+    await note(functions.record(external, limits))
+    await note(functions.reserve(planned(4, 7_000_000), limits, hold_seconds=0.0))
+    await note(functions.reserve(planned(5, 7_000_000), limits, hold_seconds=0.001))
+    await asyncio.sleep(0.01)
+    await note(functions.expire(max_rows=10, project="p"))
+    await note(functions.expire(max_rows=10, project=None))
+    await note(functions.total("p", None, None))
+    await note(functions.total("p", date(2026, 11, 1), date(2026, 11, 1)))
+    await note(functions.breakdown(date(2026, 1, 1), date(2036, 1, 1), group_by="model", project="p"))
+    await note(functions.breakdown(date(2026, 1, 1), date(2036, 1, 1), group_by="step", project=None))
+    await note(functions.breakdown(date(2026, 1, 1), date(2036, 1, 1), group_by="colour", project=None))
+    await note(functions.budget_status("p", limits))
+
+
+async def search_cache(functions: SearchCacheFunctions, transcript: Transcript, _: Any) -> None:
+    note, results = transcript.note, [{"title": _WORDS, "score": 0.1, "date": None, "big": 2**60}]
+
+    async def lookup(key: str) -> Any:
+        return await note(functions.get(key, folded_query=f"q {key}", max_age=3600.0, lease_seconds=30.0))
+
+    async def put(key: str, lease: str) -> Any:
+        return await note(
+            functions.put(
+                key,
+                lease,
+                query=f"Q {key}",
+                query_folded=f"q {key}",
+                provider="zai",
+                results=results,
+                fresh_seconds=3600.5,
+                stale_seconds=60.0,
+            )
+        )
+
+    first = await lookup("a")
+    await lookup("a")
+    await note(functions.renew("a", first.lease, lease_seconds=30.0))
+    await note(functions.renew("a", _id(1), lease_seconds=30.0))
+    await put("a", _id(1))
+    await put("a", first.lease)
+    await lookup("a")
+    second = await lookup("b")
+    await note(functions.release("b", second.lease))
+    await note(functions.release("b", second.lease))
+    figures = {"memory_hits": 3, "db_hits": 2, "misses": 1, "spent_nano": 2**60, "saved_nano": 7}
+    await note(functions.count({date(2026, 11, 21): figures}, {"a": 5, "gone": 1}, provider="zai"))
+    await note(functions.stats())
+    await note(functions.invalidate("query", "q a"))
+    await note(functions.invalidate("all"))
+    await note(functions.invalidate("colour", "x"))
+    await note(functions.cleanup())
+
+
+async def runs(functions: RunFunctions, transcript: Transcript, db: Any) -> None:
+    note = transcript.note
+    run = {
+        "bill_id": "AB-1",
+        "jurisdiction": "California",
+        "models": {"research": "r", "generate": "g", "review": "v", "refine": "g"},
+        "input": {"bill_text": _WORDS, "max_rounds": 2},
+        "code_version": "1",
+        "idempotency_key": "key",
+        "max_attempts": 3,
+    }
+    claimed = await note(functions.start(run, worker="w", lease_seconds=60.0))
+    lease = Lease(claimed.run.id, "w", claimed.run.epoch, 60.0)
+    await note(functions.start(run, worker="other", lease_seconds=60.0))
+    await note(functions.start({**run, "bill_id": "AB-2"}, worker="w", lease_seconds=60.0))
+    await note(functions.renew(lease))
+    await note(functions.renew(Lease(lease.run_id, "other", 1, 60.0)))
+    call = PlannedCall(kind="chat", model="r", provider="p", bound_nano=1_000, step="research", run_id=lease.run_id)
+    await db.ledger.reserve(planned_json(call, project="p", call_id=_id(31)), (), hold_seconds=60.0)
+    outcome = Outcome(model="r", provider="p", cost_nano=700, price_source="map", status="ok")
+    step = StepOutput(key="research", step="research", model="r", output={"text": _WORDS, "n": [1, None]})
+    await note(functions.finish_step(lease, step, reservation_id=_id(31), outcome=outcome_json(outcome)))
+    await note(functions.save_step(lease, StepOutput(key="note", step="note", model=None, output=["x"])))
+    await note(functions.get(lease.run_id))
+    await note(functions.get(_id(404)))
+    await note(functions.request_cancel(lease.run_id))
+    await note(functions.renew(lease))
+    await note(functions.complete(lease, analysis={"a": _WORDS}, review={"b": [0.5]}, review_passed=True))
+    await note(functions.resume(lease.run_id, worker="w2", code_version="1", lease_seconds=60.0))
+    await note(functions.resume(_id(404), worker="w2", code_version="1", lease_seconds=60.0))
+    await note(functions.score(lease.run_id, 0.75, _WORDS))
+    await note(functions.score(lease.run_id, 7.5))
+    second = await note(functions.start({**run, "idempotency_key": None}, worker="w", lease_seconds=60.0))
+    await note(functions.stop(Lease(second.run.id, "w", second.run.epoch, 60.0), "failed", "it failed"))
+    await note(functions.list(status="failed"))
+    await note(functions.list(bill_id="AB-1", limit=1))
+    await note(functions.sweep())
+
+
+async def conversations(functions: ConversationFunctions, transcript: Transcript, _: Any) -> None:
+    note = transcript.note
+    ids = [await note(functions.save("alice", "user", f"{_WORDS} {n}", "page" if n else None)) for n in range(4)]
+    await note(functions.save("bob", "assistant", "hello alice", None))
+    await note(functions.save("alice", "wizard", "not a role", None))
+    await note(functions.context("alice", None, 2))
+    await note(functions.context("alice", "page", 10))
+    await note(functions.context("nobody", None, 10))
+    await note(functions.history("alice", 10, ids[2]))
+    await note(functions.recall("alice", "quotes", 2))
+    await note(functions.recall("bob", "quotes", 2))
+    backlog = functions.backlog("alice", keep=1, max_messages=10, max_characters=1000, clip=5)
+    await note(backlog)
+    summary = {"through": ids[1], "message_count": 2, "summary": _WORDS}
+    await note(functions.save_summary("alice", previous=None, **summary))
+    await note(functions.save_summary("alice", previous=None, **summary))
+    await note(functions.context("alice", None, 10))
+    await note(functions.forget_message("alice", ids[3]))
+    await note(functions.forget_message("bob", ids[2]))
+    await note(functions.forget("alice"))
+    await note(functions.context("alice", None, 10))
+    await note(functions.cleanup(30))
+
+
+async def rollout(functions: RolloutFunctions, transcript: Transcript, _: Any) -> None:
+    note, window = transcript.note, {"newest": 100, "max_age_seconds": 3600.0, "slow_ratio": 1.5}
+    await note(functions.get("flag"))
+    await note(functions.set_percentage("flag", 25))
+    await note(functions.set_percentage("flag", 101))
+    await note(functions.set_percentage("flag", None))
+    await note(functions.set_enabled("flag", enabled=False))
+    await note(functions.set_enabled("flag", enabled=True))
+    outcomes = [
+        ArmOutcome(epoch=1, arm="new", ok=True, seconds=0.5, cost_nano=2**60),
+        ArmOutcome(epoch=1, arm="new", ok=False, seconds=2.0),
+        ArmOutcome(epoch=1, arm="old", ok=True, seconds=0.25, cost_nano=10),
+        ArmOutcome(epoch=1, arm="old", ok=True, seconds=0.75, shadow=True, compared=True, difference="ab12"),
+    ]
+    await note(functions.record("flag", outcomes, **window))
+    await note(functions.report("flag", **window))
+    await note(functions.report("unknown", **window))
+    await note(functions.latch("flag", 1, _WORDS))
+    await note(functions.latch("flag", 1, "again"))
+    await note(functions.reset("flag", 5))
+    await note(functions.get("flag"))
+
+
+#: Namespace → its story.
+SCENARIOS: dict[str, Callable[[Any, Transcript, Any], Awaitable[None]]] = {
+    "ledger": ledger,
+    "search_cache": search_cache,
+    "runs": runs,
+    "conversations": conversations,
+    "rollout": rollout,
+}

@@ -1,0 +1,134 @@
+"""Applying migrations: once, whole or not at all, by one process at a time."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import llm_common
+from llm_common.db import cluster, migrate
+from llm_common.db.database import Database
+from llm_common.db.migrate import Migration
+from llm_common.exceptions import MigrationError
+
+_FIRST = migrate.migrations()[0]
+_OURS = [
+    _FIRST,
+    Migration("20990101000000_a.sql", b"CREATE TABLE public.a (n int);\nINSERT INTO public.a VALUES (1);"),
+    Migration("20990101000001_b.sql", b"INSERT INTO public.a VALUES (2);"),
+]
+
+
+def rows(dsn: str, query: str) -> list[tuple]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query).fetchall()
+
+
+async def applied_to(dsn: str, ours: list[Migration]) -> list[str]:
+    async with Database.connect(dsn) as database:
+        return await migrate.apply(database._sql_transport().transaction, ours)
+
+
+async def test_each_file_is_applied_once(empty_dsn: str) -> None:
+    """The first time all of them, in order; then only what is new."""
+    assert await applied_to(empty_dsn, _OURS[:2]) == [_FIRST.name, "20990101000000_a.sql"]
+    assert await applied_to(empty_dsn, _OURS) == ["20990101000001_b.sql"]
+    assert await applied_to(empty_dsn, _OURS) == []
+    assert rows(empty_dsn, "SELECT n FROM a ORDER BY n") == [(1,), (2,)]
+
+
+async def test_processes_that_migrate_at_once_apply_once(empty_dsn: str) -> None:
+    """Of several that start together, one applies each file, and all of them succeed."""
+    done = await asyncio.gather(*(applied_to(empty_dsn, _OURS) for _ in range(6)))
+    assert sorted(name for names in done for name in names) == sorted(m.name for m in _OURS)
+    assert rows(empty_dsn, "SELECT count(*) FROM a") == [(2,)]
+
+
+async def test_a_file_that_fails_leaves_nothing_behind(empty_dsn: str) -> None:
+    """A file is one transaction: what it did before it failed is undone, and the files before it stay applied."""
+    broken = Migration("20990101000002_c.sql", b"CREATE TABLE public.c (); SELECT 1 / 0;")
+    with pytest.raises(MigrationError, match=r"20990101000002_c\.sql failed: .*division by zero") as caught:
+        await applied_to(empty_dsn, [*_OURS, broken])
+    assert caught.value.sqlstate == "22012"
+    assert rows(empty_dsn, "SELECT to_regclass('public.c')") == [(None,)]
+    repaired = Migration(broken.name, b"CREATE TABLE public.c ();")
+    assert await applied_to(empty_dsn, [*_OURS, repaired]) == [broken.name]
+
+
+async def test_an_edited_file_is_refused_by_name(empty_dsn: str) -> None:
+    """What was applied must not change afterwards."""
+    await applied_to(empty_dsn, _OURS)
+    edited = Migration(_OURS[1].name, b"CREATE TABLE public.a (n bigint);")
+    with pytest.raises(MigrationError, match=r"20990101000000_a\.sql was applied .* with another content"):
+        await applied_to(empty_dsn, [_FIRST, edited])
+
+
+async def test_files_of_a_newer_version_do_not_matter(empty_dsn: str) -> None:
+    """An older deploy works with a database that a newer one has migrated."""
+    await applied_to(empty_dsn, _OURS)
+    assert await applied_to(empty_dsn, _OURS[:1]) == []
+
+
+async def test_states_show_what_is_missing(empty_dsn: str, dsn: str) -> None:
+    """Before migrating every file is pending, afterwards applied; looking changes nothing."""
+    for url, expected in ((empty_dsn, "pending"), (dsn, "applied")):
+        async with Database.connect(url) as database:
+            states = await database.migrations()
+        assert [state.name for state in states] == [migration.name for migration in migrate.migrations()]
+        assert {state.state for state in states} == {expected}
+    assert rows(empty_dsn, "SELECT to_regclass('public.llm_common_migrations')") == [(None,)]
+    rows_changed = "UPDATE llm_common_migrations SET checksum = 'x' WHERE name = %s RETURNING 1"
+    with psycopg.connect(dsn) as connection:
+        connection.execute(rows_changed, [_FIRST.name])
+    async with Database.connect(dsn) as database:
+        assert [s.name for s in await database.migrations() if s.state == "changed"] == [_FIRST.name]
+
+
+async def test_psql_may_come_first(empty_dsn: str) -> None:
+    """The files run with psql, twice, and `migrate` afterwards applies and records them."""
+    for _ in range(2):
+        with_psql(empty_dsn)
+    async with Database.connect(empty_dsn) as database:
+        assert await database.migrate() == [migration.name for migration in migrate.migrations()]
+        assert await database.migrate() == []
+
+
+def with_psql(dsn: str) -> None:
+    psql = shutil.which("psql") or cluster._programs() / "psql"
+    files = [argument for file in files_of_the_repository() for argument in ("-f", str(file))]
+    subprocess.run([psql, dsn, "-q", "-X", "-v", "ON_ERROR_STOP=1", *files], check=True, capture_output=True)
+
+
+def files_of_the_repository() -> list[Path]:
+    return sorted((Path(llm_common.__file__).parent.parent / "migrations").glob("*.sql"))
+
+
+@pytest.mark.parametrize("file", files_of_the_repository(), ids=lambda file: file.stem)
+def test_files_are_as_they_should_be(file: Path) -> None:
+    """Named as Supabase wants it, without transactions of their own, and the API is told at the end."""
+    text = file.read_text()
+    assert re.fullmatch(r"\d{14}_[a-z_]+\.sql", file.name)
+    assert not re.search(r"^\s*(BEGIN|COMMIT|START TRANSACTION)\s*;", text, flags=re.MULTILINE | re.IGNORECASE)
+    assert text.rstrip().endswith("NOTIFY pgrst, 'reload schema';")
+
+
+def test_line_ends_do_not_change_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout with CRLF is the same migration; inside a wheel the files lie in the package."""
+    package = tmp_path / "llm_common"
+    (package / "_migrations").mkdir(parents=True)
+    for file in files_of_the_repository():
+        (package / "_migrations" / file.name).write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    ours = migrate.migrations()
+    monkeypatch.setattr(llm_common, "__file__", str(package / "__init__.py"))
+    assert migrate.migrations() == ours
+
+
+def test_an_installation_without_migrations_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing to apply is not the same as everything applied."""
+    monkeypatch.setattr(llm_common, "__file__", str(tmp_path / "llm_common" / "__init__.py"))
+    with pytest.raises(MigrationError, match="missing from this installation"):
+        migrate.migrations()

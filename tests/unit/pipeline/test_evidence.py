@@ -1,0 +1,100 @@
+"""What is left of a draft after its quotes and figures were looked up."""
+
+from typing import Any
+
+from llm_common.pipeline.evidence import CheckedDraft, check_draft
+from llm_common.pipeline.schemas import Draft, DraftImpact, Quotation, Source
+
+BILL = Source(
+    id="BILL",
+    title="AB-1",
+    text="The department shall award grants of $2 million. Each district shall report within 30 days.",
+)
+PAGE = Source(id="S1", title="Note", url="https://note.example/1", text="The fiscal office counts 500 schools in need.")
+
+
+def impact(*citations: tuple[str, str], **fields: Any) -> DraftImpact:
+    values: dict[str, Any] = {
+        "title": "Grants",
+        "description": "The department awards grants.",
+        "affected": None,
+        "amount_usd": None,
+        "confidence": None,
+        **fields,
+    }
+    return DraftImpact(citations=tuple(Quotation(source=s, quote=q) for s, q in citations), **values)
+
+
+def checked(*impacts: DraftImpact, summary: str = "It awards grants.") -> CheckedDraft:
+    draft = Draft(insufficient_evidence=False, summary=summary, confidence=0.5, impacts=impacts)
+    return check_draft(draft, [BILL, PAGE])
+
+
+def test_a_citation_says_where() -> None:
+    """A kept citation has the source's own words, and offsets that give them again."""
+    kept = checked(impact(("S1", "the fiscal  office counts 500 SCHOOLS"), description="500 schools are in need."))
+    (citation,) = kept.impacts[0].citations
+    assert citation.quote == "The fiscal office counts 500 schools"
+    assert (PAGE.text or "")[citation.start : citation.end] == citation.quote
+    assert citation.url == PAGE.url
+    assert not kept.unsupported
+
+
+def test_a_misquote_drops_the_claim() -> None:
+    """A claim whose only quote is not in its source is left out, with the nearest text for the next try."""
+    kept = checked(impact(("BILL", "The department must award grants of $2 million")))
+    assert kept.impacts == ()
+    assert "is not in BILL; the nearest text there is" in kept.unsupported[0].reason
+
+
+def test_a_quote_from_another_source_does_not_count() -> None:
+    """A quote has to be in the source that is named for it, and the source has to exist."""
+    kept = checked(
+        impact(("S1", "shall award grants of $2 million")), impact(("S9", "shall award grants of $2 million")), impact()
+    )
+    assert kept.impacts == ()
+    assert [claim.reason.partition(";")[0] for claim in kept.unsupported] == [
+        "the quote “shall award grants of $2 million” is not in S1",
+        "there is no source 'S9'",
+        "it cites nothing",
+    ]
+
+
+def test_the_good_quote_of_two_is_enough() -> None:
+    """A bad quote beside a good one is left out and told; the claim stays on the good one."""
+    kept = checked(impact(("BILL", "shall award grants of $2 million"), ("BILL", "shall award prizes of gold")))
+    assert [citation.quote for citation in kept.impacts[0].citations] == ["shall award grants of $2 million"]
+    assert len(kept.unsupported) == 1
+
+
+def test_an_invented_figure_drops_the_claim() -> None:
+    """A figure in title, description or affected that no quote has takes its claim with it."""
+    quote = ("BILL", "The department shall award grants")
+    for field in ("title", "description", "affected"):
+        kept = checked(impact(quote, **{field: "Costs $15 million"}))
+        assert kept.impacts == (), field
+        assert "$15,000,000" in kept.unsupported[0].reason
+
+
+def test_an_invented_amount_is_left_out() -> None:
+    """An amount_usd that no quote states becomes None, and is told; one that is stated stays."""
+    quote = ("BILL", "shall award grants of $2 million")
+    right, wrong = checked(impact(quote, amount_usd=2e6), impact(quote, amount_usd=15e6)).impacts
+    assert (right.amount_usd, wrong.amount_usd) == (2e6, None)
+    assert "15,000,000" in checked(impact(quote, amount_usd=15e6)).unsupported[0].reason
+
+
+def test_a_summary_loses_its_invented_sentence() -> None:
+    """A sentence of the summary with a figure that is nowhere is dropped, the others stay."""
+    kept = checked(
+        impact(("BILL", "The department shall award grants")),
+        summary="It awards grants. It costs $9 billion. Reports follow.",
+    )
+    assert kept.summary == "It awards grants. Reports follow."
+    assert kept.unsupported[0].claim == "It costs $9 billion."
+
+
+def test_nothing_supported_leaves_nothing() -> None:
+    """Without a single supported impact there is no summary and no confidence either."""
+    kept = checked(impact(("BILL", "a wholly invented sentence")), summary="It costs $9 billion.")
+    assert (kept.impacts, kept.summary, kept.confidence) == ((), "", None)

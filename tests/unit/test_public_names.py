@@ -1,0 +1,56 @@
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import llm_common
+
+MODULES = [
+    "llm_common",
+    "llm_common.llm_client",
+    "llm_common.web_search",
+    "llm_common.cost_tracker",
+    "llm_common.conversation_memory",
+    "llm_common.rollout",
+    "llm_common.pipeline",
+    "llm_common.exceptions",
+    "llm_common.models",
+    "llm_common.testing",
+    "llm_common.db",
+]
+
+HEAVY = ("litellm", "openai", "instructor", "supabase", "psycopg", "aiohttp", "httpx", "pydantic")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_exported_name_exists(module):
+    """What `__all__` promises can be imported."""
+    imported = import_module(module)
+    assert [name for name in imported.__all__ if not hasattr(imported, name)] == []
+
+
+def test_the_import_paths_of_the_hosts_work():
+    """The import lines that hosts already have keep working."""
+    lines = """
+from llm_common import LLMClient, WebSearchClient, CostTracker, ConversationMemory, AnalysisPipeline
+from llm_common import Database, Rollout
+from llm_common.llm_client import LLMClient, AllModelsFailed, BudgetExceededError
+from llm_common.web_search import WebSearchClient, SearchResult
+from llm_common.cost_tracker import CostTracker, CostMetrics
+from llm_common.exceptions import LLMError, BudgetExceededError, RateLimitError, AllModelsFailed, SearchError
+"""
+    exec(lines, {})
+
+
+def test_importing_the_client_loads_no_sdk():
+    """`import llm_common; llm_common.LLMClient` loads nothing heavy."""
+    program = f"import sys, llm_common; llm_common.LLMClient; print([m for m in {HEAVY!r} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    """A typo is not an import of something else."""
+    with pytest.raises(AttributeError, match="LLMCleint"):
+        _ = llm_common.LLMCleint
