@@ -35,13 +35,16 @@ lock: .venv/installed ## resolve requirements.lock again
 clean: ## remove what make made; your data folder stays
 	rm -rf .venv build dist
 
-# pip installs uv, by the hash that the lock names; uv installs the rest, ten times as fast.
+# pip installs uv, by the hash that the lock names; uv installs the rest, ten times as fast. Where uv cannot reach what
+# pip reaches (it knows neither pip's configuration nor its certificates), pip installs the rest too.
 .venv/installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llm-common needs Python 3.11 or newer; call: make PYTHON=python3.12")'
 	@echo "installing into .venv (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' requirements.lock > .venv/uv.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock 2> .venv/uv.log \
+	  || { echo "uv could not install (see .venv/uv.log); trying pip"; \
+	       $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
