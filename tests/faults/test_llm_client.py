@@ -8,6 +8,8 @@ import psycopg
 import pytest
 from pydantic import BaseModel
 
+from llm_common.cost_tracker import CostTracker
+from llm_common.db import Database
 from llm_common.exceptions import (
     AllModelsFailed,
     AuthenticationError,
@@ -359,6 +361,27 @@ async def test_calls_are_recorded_through_database_url(provider, dsn, monkeypatc
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         rows = await connection.execute("SELECT project, model, step, user_id, status, cost_usd FROM cost_tracking")
         assert await rows.fetchall() == [("host", MODEL, "ask", "u1", "ok", COST)]
+
+
+async def test_a_call_cancelled_while_it_reserves_leaves_nothing_reserved(provider, dsn):
+    """The reservation arrives after the caller has left, and is given back: nothing was sent, nothing is charged."""
+    async with Database.connect(dsn) as db, await psycopg.AsyncConnection.connect(dsn) as other:
+        await other.execute("SELECT pg_advisory_xact_lock(421, hashtext('default'))")
+        llm = LLMClient(model=MODEL, cost_tracker=CostTracker(db, project="default"))
+        task = asyncio.create_task(llm.chat("Is it?", max_tokens=100))
+        blocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as watcher:
+            while (await (await watcher.execute(blocked)).fetchone())[0] == 0:
+                assert not task.done()
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.sleep(0)
+            await other.rollback()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            counts = "SELECT (SELECT count(*) FROM cost_reservations), (SELECT count(*) FROM cost_tracking)"
+            assert await (await watcher.execute(counts)).fetchone() == (0, 0)
+        assert provider.requests == []
 
 
 # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────────────
