@@ -272,7 +272,8 @@ def _folded(text: str) -> str:
 
 def _plain(request: ChatRequest) -> str:
     """The sentence of the user's text that shares most words with its last one, the question."""
-    *told, question = _Source("", request.last_user_text).sentences or [request.last_user_text]
+    text = _SOURCE.sub(lambda source: source[4], request.last_user_text)
+    *told, question = _Source("", text).sentences or [text]
     words = _content(question)
     best = max(told, key=lambda sentence: len(words & _content(sentence)), default=None)
     return _sentence(best) if best else default_answer(request).text or ""
