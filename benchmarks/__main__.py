@@ -1,8 +1,13 @@
-"""`python -m benchmarks`: tables, or one JSON document with `--json`. Takes some minutes; best on an idle machine."""
+"""`python -m benchmarks`: tables, or one JSON document with `--json`. Takes some minutes; best on an idle machine.
+
+`python -m benchmarks ledger` and `python -m benchmarks search` measure the ledger and the search cache, with arguments
+of their own.
+"""
 
 import json
 import os
 import platform
+import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,15 +17,21 @@ from rich.table import Table
 
 from benchmarks.calls import CallCost, Load, calls
 from benchmarks.imports import ImportCost, imports
+from benchmarks.ledger import main as ledger
+from benchmarks.search import main as search
 
 _OURS = "llm_common"
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["ledger"]:
+        ledger(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["search"]:
+        search(sys.argv[2:])
+        return
     parser = ArgumentParser(prog="python -m benchmarks", description="Speed as ratios of medians against peers.")
-    parser.add_argument(
-        "--rounds", type=int, default=8, help="processes of each contestant, the first to warm up (default 8)"
-    )
+    parser.add_argument("--rounds", type=int, default=8, help="processes of each, the first to warm up (default 8)")
     parser.add_argument("--calls", type=int, default=2_000, help="calls in each process (default 2000)")
     parser.add_argument("--streams", type=int, default=200, help="streams in each process (default 200)")
     parser.add_argument("--concurrency", type=int, default=50, help="calls at a time (default 50)")

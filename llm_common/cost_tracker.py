@@ -11,14 +11,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from secrets import randbits
-from typing import Self, TypeAlias, TypeVar
+from typing import Literal, Self, TypeAlias
 from uuid import UUID
 
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.ledger import (
     BudgetAlert,
     BudgetStatus,
+    CostForecast,
     CostSummary,
     Entry,
     Limit,
@@ -30,27 +32,32 @@ from llm_common.db.functions.ledger import (
 from llm_common.db.transport import Json
 from llm_common.exceptions import ConfigurationError, DatabaseError, DatabaseUnavailableError, InvalidInputError
 from llm_common.ledger import budgets_that_bind
+from llm_common.ledger_writes import DirectWrites, HeldCall, LedgerWrites
 from llm_common.models import Budget, BudgetWindow, CostMetrics, Outcome, PlannedCall, Reservation
 from llm_common.money import format_usd, to_nano
 from llm_common.settings import Settings
 from llm_common.uninterrupted import uninterrupted
 
-__all__ = ["AlertCallback", "BudgetAlert", "BudgetStatus", "CostMetrics", "CostSummary", "CostTracker"]
+__all__ = [
+    "AlertCallback",
+    "BudgetAlert",
+    "BudgetStatus",
+    "CostForecast",
+    "CostMetrics",
+    "CostSummary",
+    "CostTracker",
+    "OutagePolicy",
+]
 
 #: Told once per window and threshold, in one of the processes that share the ledger.
 AlertCallback: TypeAlias = Callable[[BudgetAlert], Awaitable[None] | None]
 
-T = TypeVar("T")
-
 _log = logging.getLogger(__name__)
 
-# Seconds between tries. Before a call somebody waits; after one, money hangs on it.
-_BEFORE = (0.1, 0.4)
-_AFTER = (0.25, 1.0, 2.5, 6.0)
 _ALERT_SECONDS = 10.0
 _EXPIRE_ROWS = 100
-#: serialization_failure and deadlock_detected: the transaction was undone, and may be tried again.
-_UNDONE = frozenset({"40001", "40P01"})
+#: Whether calls go on while the database cannot be reached.
+OutagePolicy: TypeAlias = Literal["closed", "spool"]
 
 
 class CostTracker:
@@ -63,6 +70,19 @@ class CostTracker:
     `alert_threshold` is a fraction of each limit. Crossing it writes a row to `cost_alerts`, logs a warning and
     calls `on_alert` (a function or a coroutine function, with 10 s of time) once per window; what the callback
     raises is logged, and the call goes on.
+
+    `on_outage` says what happens while the database cannot be reached. `"closed"`: nothing is spent,
+    `DatabaseUnavailableError`. `"spool"`: calls go on and are written to the file `spool_path` (readable by its owner
+    only) before they are sent and after, and brought into the database by the first call, report or `replay()` that
+    reaches it, or by `async with tracker`; each once, in all processes that use the file. Budgets cannot be
+    looked at meanwhile, so what all these processes may spend together until the file is replayed is limited by
+    `spool_allowance_usd`; by so much, for each machine, a budget can be passed. A spooled call that nobody settled
+    (its process died) is charged at its bound, like any other, when its hold is over. A spool belongs to one
+    database; processes that share it should have the same allowance.
+
+    Cache hits: what is told to `record` with kind `cache_hit` is a row at cost 0, and `summarize` counts such rows
+    apart from the calls that were paid. Web searches that the cache answers are not told: a row would cost more
+    than the hit does. They are counted in `WebSearchClient.get_cache_stats()`.
     """
 
     wants_answer = False
@@ -77,6 +97,9 @@ class CostTracker:
         project: str | None = None,
         budgets: Sequence[Budget] = (),
         on_alert: AlertCallback | None = None,
+        on_outage: OutagePolicy = "closed",
+        spool_path: Path | str | None = None,
+        spool_allowance_usd: Decimal | float | str | None = None,
     ) -> None:
         if not 0 < alert_threshold <= 1:
             raise InvalidInputError(f"alert_threshold is a fraction of a budget, above 0 to 1, not {alert_threshold!r}")
@@ -87,6 +110,7 @@ class CostTracker:
         self._db = Database.of(source)
         self._db_is_ours = not isinstance(source, Database)
         self._ledger = self._db.ledger
+        self._writes = self._writes_for(on_outage, spool_path, spool_allowance_usd)
         self._project = settings.project if project is None else project
         self._alert_threshold = float(alert_threshold)
         self._on_alert = on_alert
@@ -94,6 +118,26 @@ class CostTracker:
         daily = settings.daily_budget_usd if daily_budget_usd is None else daily_budget_usd
         monthly = settings.monthly_budget_usd if monthly_budget_usd is None else monthly_budget_usd
         self._budgets = (*_project_budget(daily, "day"), *_project_budget(monthly, "month"), *budgets)
+
+    def _writes_for(
+        self, on_outage: OutagePolicy, path: Path | str | None, allowance_usd: Decimal | float | str | None
+    ) -> LedgerWrites:
+        if on_outage == "closed":
+            if path is not None or allowance_usd is not None:
+                raise ConfigurationError("spool_path and spool_allowance_usd need on_outage='spool'")
+            return DirectWrites(self._ledger)
+        if on_outage != "spool":
+            raise ConfigurationError(f"on_outage is 'closed' or 'spool', not {on_outage!r}")
+        if path is None or allowance_usd is None:
+            raise ConfigurationError(
+                "on_outage='spool' needs spool_path, a file on a local disk, and spool_allowance_usd, the most that "
+                "may be spent while no budget can be looked at"
+            )
+        from llm_common.spool import Spool
+        from llm_common.spooled_ledger import SpooledLedger
+
+        spool = Spool(Path(path), to_nano(allowance_usd, name="spool_allowance_usd"))
+        return SpooledLedger(self._ledger, spool, self._note)
 
     @property
     def project(self) -> str:
@@ -114,6 +158,10 @@ class CostTracker:
             await self._db.aclose()
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._writes.catch_up()
+        except DatabaseUnavailableError as error:
+            _log.warning("what was spooled still waits: %s", error)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -124,31 +172,38 @@ class CostTracker:
     async def reserve(self, call: PlannedCall) -> Reservation:
         """Set `call.bound_nano` aside. Raises `BudgetExceededError`, and then nothing changed.
 
-        Raises `DatabaseUnavailableError` where the database cannot be reached: nothing is sent unrecorded.
+        Raises `DatabaseUnavailableError` where it can be written nowhere: nothing is sent unrecorded.
         """
         reservation = Reservation(_time_ordered_id(), call)
-        planned = planned_json(call, project=self._project, call_id=reservation.id)
-        limits = self._limits(call)
         try:
-            entry = await _again(
-                lambda: self._ledger.reserve(planned, limits, hold_seconds=call.hold_seconds), waits=_BEFORE
-            )
-            await self._note(entry)
+            # Over HTTP or a thread a cancelled reserve goes on, and giving back must not overtake it.
+            await self._note(await uninterrupted(self._writes.reserve(self._held(reservation))))
         except (asyncio.CancelledError, DatabaseUnavailableError):
             # It may have arrived all the same, and would be charged when it expires.
             await uninterrupted(self._give_back(reservation.id))
             raise
         return reservation
 
-    async def extend(self, reservation: Reservation, more_nano: int) -> Reservation:
-        """Set more aside for a further attempt. Raises `BudgetExceededError`; the first reserve then still stands."""
-        extension_id = _time_ordered_id()
-        entry = await _again(
-            lambda: self._ledger.extend(reservation.id, more_nano, extension_id=extension_id), waits=_BEFORE
+    async def extend(
+        self, reservation: Reservation, more_nano: int, *, model: str | None = None, provider: str | None = None
+    ) -> Reservation:
+        """Set more aside for a further attempt. Raises `BudgetExceededError`; the first reserve then still stands.
+
+        With `model`, that one is asked now: all that is set aside must fit its budgets as well.
+        """
+        call = reservation.call
+        grown = replace(
+            call,
+            bound_nano=call.bound_nano + more_nano,
+            model=model or call.model,
+            provider=call.provider if provider is None else provider,
+        )
+        reservation = replace(reservation, call=grown)
+        entry = await self._writes.extend(
+            self._held(reservation), more_nano, extension_id=_time_ordered_id(), model=model, provider=provider
         )
         await self._note(entry)
-        call = reservation.call
-        return replace(reservation, call=replace(call, bound_nano=call.bound_nano + more_nano))
+        return reservation
 
     async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
         """Replace the reserve by the truth and write the row. A second settlement changes nothing.
@@ -157,7 +212,7 @@ class CostTracker:
         reservation is charged at its bound when it expires. Let it run to its end: `uninterrupted(...)`.
         """
         try:
-            entry = await _again(lambda: self._ledger.settle(reservation.id, outcome_json(outcome)), waits=_AFTER)
+            entry = await self._writes.settle(self._held(reservation), outcome_json(outcome))
         except DatabaseUnavailableError as error:
             raise DatabaseUnavailableError(
                 f"reservation {reservation.id} could not be settled, so its bound will be charged when it expires; "
@@ -168,7 +223,7 @@ class CostTracker:
 
     async def release(self, reservation: Reservation) -> None:
         """Give the reserve back: it is known that nothing was sent. Tries like `settle`."""
-        await _again(lambda: self._ledger.release(reservation.id), waits=_AFTER)
+        await self._writes.release(reservation.id)
 
     async def record(self, call: PlannedCall, outcome: Outcome) -> None:
         """Write a row for a call that needed no reserve: a cache hit, at 0."""
@@ -177,6 +232,13 @@ class CostTracker:
             **outcome_json(outcome),
         }
         await self._record(row, self._limits(call))
+
+    async def replay(self) -> int:
+        """Bring what was spooled into the database, once; gives the number of lines. Calls do this by themselves.
+
+        Raises `DatabaseUnavailableError`, and then everything still waits.
+        """
+        return await self._writes.replay()
 
     async def note_settlement(self, answer: Json) -> None:
         """Take in what `settle_cost` answered to somebody who called it within another SQL function."""
@@ -225,6 +287,12 @@ class CostTracker:
         await self.expire()
         return await self._ledger.breakdown(start, end, group_by=group_by, project=self._project)
 
+    async def forecast(self, as_of: date | str | None = None) -> CostForecast:
+        """What the month will have cost at its end, foretold from the last full days; None is the project's today."""
+        wanted = None if as_of is None else _day(as_of, "as_of")
+        await self.expire()
+        return await self._ledger.forecast(self._project, wanted)
+
     async def budget_status(self) -> list[BudgetStatus]:
         """What the windows that are open now have spent, reserved and left; the project's own first."""
         await self.expire()
@@ -235,6 +303,7 @@ class CostTracker:
 
         Reports and further calls do this by themselves.
         """
+        await self._writes.catch_up()
         expired, alerts = await self._ledger.expire(max_rows=_EXPIRE_ROWS, project=self._project)
         await self._tell(alerts)
         return expired
@@ -244,11 +313,16 @@ class CostTracker:
         await self._ledger.set_time_zone(self._project, time_zone)
 
     async def _record(self, row: dict[str, Json], limits: Sequence[Limit]) -> None:
-        await self._note(await _again(lambda: self._ledger.record(row, limits), waits=_AFTER))
+        await self._note(await self._writes.record(row, limits))
+
+    def _held(self, reservation: Reservation) -> HeldCall:
+        call = reservation.call
+        planned = planned_json(call, project=self._project, call_id=reservation.id)
+        return HeldCall(planned, self._limits(call), call.hold_seconds, call.bound_nano)
 
     async def _give_back(self, reservation_id: str) -> None:
         try:
-            await self._ledger.release(reservation_id)
+            await self._writes.give_back(reservation_id)
         except DatabaseError as error:
             _log.warning(
                 "reservation %s may be charged when it expires, though nothing was sent: %s", reservation_id, error
@@ -295,18 +369,6 @@ def _project_budget(limit_usd: Decimal | float | str | None, window: BudgetWindo
         return ()
     to_nano(limit_usd, name="daily_budget_usd" if window == "day" else "monthly_budget_usd")
     return (Budget(limit_usd if isinstance(limit_usd, Decimal) else Decimal(str(limit_usd)), window),)
-
-
-async def _again(work: Callable[[], Awaitable[T]], *, waits: Sequence[float]) -> T:
-    """Try once more after each wait where the database was away or undid the transaction. `work` must be repeatable."""
-    for wait in waits:
-        try:
-            return await work()
-        except DatabaseError as error:
-            if not (isinstance(error, DatabaseUnavailableError) or error.sqlstate in _UNDONE):
-                raise
-            await asyncio.sleep(wait)
-    return await work()
 
 
 def _time_ordered_id() -> str:

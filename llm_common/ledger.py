@@ -37,8 +37,13 @@ class Ledger(Protocol):
         """Set `call.bound_nano` aside. Raises `BudgetExceededError`, and then nothing changed."""
         ...
 
-    async def extend(self, reservation: Reservation, more_nano: int) -> Reservation:
-        """Set more aside for another attempt after one that may have been paid. Raises like `reserve`."""
+    async def extend(
+        self, reservation: Reservation, more_nano: int, *, model: str | None = None, provider: str | None = None
+    ) -> Reservation:
+        """Set more aside for another attempt after one that may have been paid. Raises like `reserve`.
+
+        With `model`, that one is asked now: all that is set aside must fit its budgets as well.
+        """
         ...
 
     async def settle(self, reservation: Reservation, outcome: Outcome) -> None:

@@ -4,17 +4,18 @@ One call: resolve the models → leave out what cannot fit or is known to be dow
 one deadline → judge → retry or ask the next model → price → settle.
 """
 
-import asyncio
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from llm_common.exceptions import AllModelsFailed, BudgetExceededError, ConfigurationError, InvalidInputError, LLMError
+from llm_common.exceptions import AllModelsFailed, BudgetExceededError, InvalidInputError, LLMError
 from llm_common.ledger import Ledger
-from llm_common.models import Budget, Completion
+from llm_common.llm.blocking import BlockingClient, blocking, blocking_stream
+from llm_common.llm.hooks import Hooks
+from llm_common.llm.many import ManyResult, OnResult, Request, ask_all
+from llm_common.models import Budget, Completion, DefaultTemperature
 from llm_common.money import to_usd
 from llm_common.settings import Settings, UnknownPricePolicy
 
@@ -25,15 +26,24 @@ if TYPE_CHECKING:
     from llm_common.llm.asking import Asking
     from llm_common.llm.breaker import Breakers
     from llm_common.llm.calls import CallFactory, CallOptions
-    from llm_common.llm.candidates import Question
     from llm_common.llm.pricing import Price
     from llm_common.llm.retrying import RetryPolicy
     from llm_common.llm.streaming import CompletionStream
     from llm_common.llm.wire import WireName
 
-__all__ = ["AllModelsFailed", "BudgetExceededError", "LLMClient", "LLMError"]
+__all__ = [
+    "AllModelsFailed",
+    "BudgetExceededError",
+    "Hooks",
+    "LLMClient",
+    "LLMError",
+    "ManyResult",
+    "Request",
+    "SyncLLMClient",
+]
 
 _log = logging.getLogger(__name__)
+_TEMPERATURE = DefaultTemperature(0.7)
 T = TypeVar("T")
 Messages = str | Sequence[Mapping[str, Any]]
 
@@ -41,15 +51,15 @@ Messages = str | Sequence[Mapping[str, Any]]
 class LLMClient:
     """Calls models, and pays for each call through a ledger.
 
-        async with LLMClient() as llm:
-            print(await llm.chat("What is a bill?", "openai/gpt-4o-mini"))
+    >>> async with LLMClient() as llm:
+    ...     print(await llm.chat("What is a bill?", "openai/gpt-4o-mini"))
 
     `provider` is where a bare model name goes; None lets the name and the keys that are set decide. `api_key`
     and `base_url` default to the environment's (`OPENAI_API_KEY`, `OPENAI_BASE_URL`, ...). `budget_limit_usd` is
     a limit per UTC day. `cost_tracker` is the ledger; without one calls are recorded through `DATABASE_URL`, and
     where that is not set the budget holds within this process and one warning says that nothing is recorded.
     `timeout` (seconds) is for a whole call, retries and fallbacks included. `prices` tells or overrides what a
-    model costs. Raises `ConfigurationError` for settings that cannot be right.
+    model costs. `hooks` hear of each call. Raises `ConfigurationError` for settings that cannot be right.
 
     One client serves many tasks, several event loops in turn, and threads.
     """
@@ -71,11 +81,14 @@ class LLMClient:
         retry: "RetryPolicy | None" = None,
         breakers: "Breakers | None" = None,
         settings: Settings | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self._settings = settings or Settings.from_environment()
+        if not timeout > 0:
+            raise InvalidInputError(f"timeout must be more than 0 seconds, got {timeout!r}")
         self._provider, self._api_key, self._base_url = provider, api_key, base_url
         self._model = model or self._settings.model
-        self._timeout = _positive(timeout, "timeout")
+        self._timeout = timeout
         self._wire: WireName | None = wire
         self._prices, self._retry, self._breakers = prices or {}, retry, breakers
         self._unknown_price: UnknownPricePolicy = unknown_price or self._settings.unknown_price
@@ -83,6 +96,7 @@ class LLMClient:
         self._ledger = cost_tracker
         self._own_ledger: CostTracker | None = None
         self._project = project or self._settings.project
+        self._hooks = hooks
         self._calls: CallFactory | None = None
 
     # ── the short forms that hosts know ──────────────────────────────────────────────────────────────────────────
@@ -93,7 +107,7 @@ class LLMClient:
         messages: Messages,
         model: str | None = None,
         response_model: None = None,
-        temperature: float | None = 0.7,
+        temperature: float | None = _TEMPERATURE,
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> str: ...
@@ -105,7 +119,7 @@ class LLMClient:
         model: str | None = None,
         *,
         response_model: type[T],
-        temperature: float | None = 0.7,
+        temperature: float | None = _TEMPERATURE,
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> T: ...
@@ -116,7 +130,7 @@ class LLMClient:
         messages: Messages,
         model: str | None,
         response_model: type[T],
-        temperature: float | None = 0.7,
+        temperature: float | None = _TEMPERATURE,
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> T: ...
@@ -126,7 +140,7 @@ class LLMClient:
         messages: Messages,
         model: str | None = None,
         response_model: type[Any] | None = None,
-        temperature: float | None = 0.7,
+        temperature: float | None = _TEMPERATURE,
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -149,7 +163,7 @@ class LLMClient:
         **kwargs: Any,
     ) -> Any:
         """Like `chat`, asking each of `models` in turn. Raises `AllModelsFailed` with every attempt."""
-        kwargs.setdefault("temperature", 0.7)
+        kwargs.setdefault("temperature", _TEMPERATURE)
         completion = await self.complete(messages, models=models, response_model=response_model, **kwargs)
         return completion.text if response_model is None else completion.parsed
 
@@ -198,44 +212,48 @@ class LLMClient:
         Raises `BudgetExceededError` before anything is sent, otherwise the `LLMError` that fits, with `.attempts` and
         `.cost_usd`; `AllModelsFailed` where a chain of several failed.
         """
-        question = _question(messages, response_model, temperature, max_tokens, tools, tool_choice, extra)
-        options = self._options(model, models, timeout, step, user_id, run_id, tags)
-        payer = ledger or self.ledger
-        started = time.monotonic()
-        asking = await self._factory().make(question, options, payer)
-        account = asking.account
-        try:
-            answer = await asking.answer()
-        except BaseException as error:
-            status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-            await account.close(status, time.monotonic() - started)
-            raise
-        seconds = time.monotonic() - started
-        await account.close("ok", seconds, answered_by=answer.wire.answered_by, answer=answer.wire.text)
-        return Completion(
-            text=answer.wire.text,
-            parsed=answer.parsed,
-            tool_calls=answer.wire.tool_calls,
-            finish_reason=answer.wire.finish_reason,
-            usage=account.usage,
-            cost_usd=account.cost_usd,
-            price_source=account.price_source,
-            model=answer.candidate.route.asked,
-            answered_by=answer.wire.answered_by,
-            provider=answer.candidate.route.provider,
-            attempts=account.attempts,
-            seconds=seconds,
-            request_id=answer.wire.request_id,
-            raw=answer.wire.raw,
+        from llm_common.llm.arguments import question_of
+        from llm_common.llm.completing import completion_of
+
+        question = question_of(
+            messages,
+            response_model=response_model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            tools=tools,
+            tool_choice=tool_choice,
+            extra=extra,
         )
+        options = self._options(model, models, timeout, step=step, user_id=user_id, run_id=run_id, tags=tags)
+        return await completion_of(await self._factory().make(question, options, ledger or self.ledger))
+
+    async def complete_many(
+        self,
+        items: "Iterable[Request | Messages]",
+        model: str | None = None,
+        *,
+        concurrency: int = 8,
+        on_result: "OnResult | None" = None,
+        **arguments: Any,
+    ) -> list[ManyResult]:
+        """One `ManyResult` for each prompt, list of messages or `Request`, in their order.
+
+        At most `concurrency` calls are in flight. `model` and `arguments` are those of `complete` and hold for every
+        item; a `Request` brings its own on top. What one item raises is in its result and stops none of the others.
+        `on_result(result, done, total)`, plain or async, hears of each as it comes; what it raises is logged.
+        Cancelling cancels every call in flight, and each is settled.
+        """
+        shared = {**arguments, "model": model}
+        return await ask_all(items, self.complete, shared, concurrency=concurrency, on_result=on_result)
 
     async def check(self, messages: Messages, model: str | None = None, *, models: Sequence[str] = ()) -> None:
         """Raise what `complete` would raise before it sends anything: unknown model, missing key, prompt too long.
 
         Budgets are not looked at, and nothing is reserved. For work that writes down that it begins.
         """
-        question = _question(messages, None, None, None, (), None, {})
-        await self._factory().make(question, self._options(model, models, None, None, None, None, None), self.ledger)
+        from llm_common.llm.arguments import question_of
+
+        await self._factory().make(question_of(messages), self._options(model, models, None), self.ledger)
 
     def stream(
         self,
@@ -262,10 +280,13 @@ class LLMClient:
         `first_token_timeout` and `stall_timeout` (seconds) bound the wait for the first piece and between two. Falls
         back to the next of `models` until the first piece was handed out, then raises `StreamInterruptedError`.
         """
+        from llm_common.llm.arguments import question_of
         from llm_common.llm.streaming import CompletionStream, Patience
 
-        question = _question(messages, None, temperature, max_tokens, tools, tool_choice, extra)
-        options = self._options(model, models, timeout, step, user_id, run_id, tags)
+        question = question_of(
+            messages, temperature=temperature, max_tokens=max_tokens, tools=tools, tool_choice=tool_choice, extra=extra
+        )
+        options = self._options(model, models, timeout, step=step, user_id=user_id, run_id=run_id, tags=tags)
 
         async def prepare() -> "Asking":
             return await self._factory().make(question, options, ledger or self.ledger)
@@ -306,6 +327,10 @@ class LLMClient:
         """`"place model"` → `closed`, `open` or `half-open`, for the models that failed lately."""
         return {" ".join(key): state for key, state in self._factory().breakers.health().items()}
 
+    def sync(self) -> "SyncLLMClient":
+        """This client for code without asyncio: `with LLMClient().sync() as llm: llm.chat(...)`."""
+        return SyncLLMClient(self)
+
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The client can be used again afterwards."""
         if self._calls is not None:
@@ -339,70 +364,34 @@ class LLMClient:
                     budgets=() if self._limit is None else (self._limit,),
                     policy=self._retry or RetryPolicy(),
                     breakers=self._breakers or process_breakers,
+                    hooks=self._hooks,
                 )
             )
         return self._calls
 
-    def _options(
-        self,
-        model: str | None,
-        models: Sequence[str],
-        timeout: float | None,
-        step: str | None,
-        user_id: str | None,
-        run_id: str | None,
-        tags: Mapping[str, str] | None,
-    ) -> "CallOptions":
-        from llm_common.llm.calls import CallOptions
+    def _options(self, model: str | None, models: Sequence[str], timeout: float | None, **about: Any) -> "CallOptions":
+        from llm_common.llm.arguments import options_of
 
-        if model is not None and models:
-            raise InvalidInputError("give model= or models=, not both")
-        if isinstance(models, str):
-            raise InvalidInputError(f"models must be a list of names; for one model use model={models!r}")
-        chain = tuple(models) or tuple(filter(None, (model or self._model,)))
-        if not chain:
-            raise ConfigurationError("no model: name one in the call, in LLMClient(model=...), or set LLM_COMMON_MODEL")
-        return CallOptions(
-            models=chain,
-            timeout=self._timeout if timeout is None else _positive(timeout, "timeout"),
-            step=step,
-            user_id=user_id,
-            run_id=run_id,
-            tags=tags or {},
-        )
+        return options_of(self._model, model, models, timeout=self._timeout if timeout is None else timeout, **about)
 
 
-def _question(
-    messages: Messages,
-    response_model: type[Any] | None,
-    temperature: float | None,
-    max_tokens: int | None,
-    tools: Sequence[Mapping[str, Any]],
-    tool_choice: str | Mapping[str, Any] | None,
-    extra: Mapping[str, Any],
-) -> "Question":
-    from llm_common.llm.calls import checked_messages
-    from llm_common.llm.candidates import Question
-    from llm_common.llm.structured import output_spec
+class SyncLLMClient(BlockingClient[LLMClient]):
+    """`LLMClient` for code without asyncio: the same methods with the same arguments, and they wait.
 
-    if max_tokens is not None and max_tokens < 1:
-        raise InvalidInputError(f"max_tokens must be at least 1, got {max_tokens}")
-    return Question(
-        messages=checked_messages(messages),
-        output=None if response_model is None else output_spec(response_model),
-        temperature=temperature,
-        max_tokens=max_tokens,
-        tools=tuple(tools),
-        tool_choice=tool_choice,
-        extra=extra,
-    )
+        with LLMClient().sync() as llm:
+            print(llm.chat("What is a bill?", "openai/gpt-4o-mini"))
+
+    Safe from many threads, and in a thread whose own event loop runs (which then waits). The calls run on an event
+    loop in a thread of its own, which starts with the first call and ends with `close()` or with the interpreter.
+    """
+
+    chat = blocking(LLMClient.chat)
+    chat_with_fallback = blocking(LLMClient.chat_with_fallback)
+    complete = blocking(LLMClient.complete)
+    complete_many = blocking(LLMClient.complete_many)
+    check = blocking(LLMClient.check)
+    stream = blocking_stream(LLMClient.stream)
 
 
 def _dollars(amount: Decimal | float | str) -> Decimal:
     return amount if isinstance(amount, Decimal) else Decimal(str(amount))
-
-
-def _positive(seconds: float, name: str) -> float:
-    if not seconds > 0:
-        raise InvalidInputError(f"{name} must be more than 0 seconds, got {seconds!r}")
-    return seconds

@@ -30,13 +30,19 @@ class _Window:
 
 @dataclass(slots=True)
 class _Hold:
-    """Calls in flight: what they set aside, in which windows, until when."""
+    """Calls in flight: what they set aside, in which windows, until when. `model` is the one asked last."""
 
+    model: str
+    day: date
     bound_nano: int
     limits: dict[_Key, int]
     windows: tuple[_Key, ...]
     expires: datetime
     seconds: float
+
+    def take_in(self, limits: dict[_Key, int]) -> None:
+        self.limits = {**self.limits, **limits}
+        self.windows = (*self.windows, *limits)
 
 
 class LocalLedger:
@@ -79,6 +85,8 @@ class LocalLedger:
             always = [("project", window, _starts(window, self._today)) for window in ("day", "month", "total")]
             self._check(limits, call.bound_nano)
             hold = _Hold(
+                model=call.model,
+                day=self._today,
                 bound_nano=0,
                 limits=limits,
                 windows=tuple({*limits, *always}),
@@ -90,24 +98,46 @@ class LocalLedger:
             self._holds[reservation.id] = hold
             return reservation
 
-    async def extend(self, reservation: Reservation, more_nano: int) -> Reservation:
-        """Set more aside. Raises `BudgetExceededError`; what was set aside before stays so."""
+    async def extend(
+        self, reservation: Reservation, more_nano: int, *, model: str | None = None, provider: str | None = None
+    ) -> Reservation:
+        """Set more aside. Raises `BudgetExceededError`; what was set aside before stays so.
+
+        With `model`, that one is asked now: all that is set aside must fit its budgets as well.
+        """
+        call = reservation.call
+        grown = replace(
+            call,
+            bound_nano=call.bound_nano + more_nano,
+            model=model or call.model,
+            provider=call.provider if provider is None else provider,
+        )
         with self._guard:
             hold = self._holds.get(reservation.id)
             if hold is None:
                 raise DatabaseError(f"reservation {reservation.id} cannot be extended: it was settled or released")
+            added = {
+                (scope, window, _starts(window, hold.day)): nano
+                for (scope, window), nano in budgets_that_bind(grown, self._budgets).items()
+                if scope == f"model:{grown.model}" and (scope, window, _starts(window, hold.day)) not in hold.limits
+            }
             self._check(hold.limits, more_nano)
+            # To the budgets of another model, all of it is new.
+            self._check(added, hold.bound_nano + more_nano)
             self._grow(hold, more_nano, self._now().astimezone(UTC))
-        call = reservation.call
-        return replace(reservation, call=replace(call, bound_nano=call.bound_nano + more_nano))
+            hold.take_in(added)
+            hold.model = grown.model
+            for key in added:
+                self._windows.setdefault(key, _Window()).reserved_nano += hold.bound_nano
+        return replace(reservation, call=grown)
 
     async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
         """Replace the reserve by the truth. A second settlement changes nothing."""
-        self._close(reservation.id, outcome.cost_nano)
+        self._close(reservation.id, outcome.cost_nano, outcome.model)
 
     async def release(self, reservation: Reservation) -> None:
         """Give the reserve back: it is known that nothing was sent."""
-        self._close(reservation.id, 0)
+        self._close(reservation.id, 0, reservation.call.model)
 
     async def record(self, call: PlannedCall, outcome: Outcome) -> None:
         """Count a call that needed no reserve. It is never refused."""
@@ -135,18 +165,20 @@ class LocalLedger:
         for key in hold.windows:
             self._windows.setdefault(key, _Window()).reserved_nano += more_nano
 
-    def _close(self, reservation_id: str, cost_nano: int) -> None:
+    def _close(self, reservation_id: str, cost_nano: int, model: str) -> None:
         with self._guard:
             hold = self._holds.pop(reservation_id, None)
             if hold is not None:
-                self._count(hold, cost_nano)
+                self._count(hold, cost_nano, model)
 
-    def _count(self, hold: _Hold, cost_nano: int) -> None:
+    def _count(self, hold: _Hold, cost_nano: int, model: str) -> None:
+        """Of the windows of several models, only those of the one that was paid count the cost."""
         for key in hold.windows:
             window = self._windows.get(key)
             if window is not None:
                 window.reserved_nano -= hold.bound_nano
-                window.spent_nano += cost_nano
+                if not key[0].startswith("model:") or key[0] == f"model:{model}":
+                    window.spent_nano += cost_nano
 
     def _turn_over(self, now: datetime) -> None:
         """On a new day, forget what is over, and charge what nobody settled in its time."""
@@ -155,7 +187,7 @@ class LocalLedger:
         self._today = now.date()
         for reservation_id, hold in list(self._holds.items()):
             if hold.expires < now:
-                self._count(hold, hold.bound_nano)
+                self._count(hold, hold.bound_nano, hold.model)
                 del self._holds[reservation_id]
         held = {key for hold in self._holds.values() for key in hold.windows}
         self._windows = {

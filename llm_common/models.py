@@ -18,6 +18,7 @@ __all__ = [
     "CallStatus",
     "Completion",
     "CostMetrics",
+    "DefaultTemperature",
     "Outcome",
     "PlannedCall",
     "PriceSource",
@@ -35,6 +36,12 @@ CallStatus = Literal["ok", "failed", "cancelled", "cut", "expired"]
 CallKind = Literal["chat", "embedding", "search", "external", "cache_hit"]
 BudgetWindow = Literal["day", "month", "total"]
 BudgetScope = Literal["project", "user", "model", "run", "tag"]
+
+
+class DefaultTemperature(float):
+    """The temperature of a caller who chose none: left out for models that are known to take none."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ Integers survive both transports to the last digit; NUMERIC becomes a float on o
 amount is that of the columns, NUMERIC(18,9): a nano-dollar less than a billion dollars.
 """
 
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 
 from llm_common.exceptions import InvalidInputError
 
 NANO_PER_USD = 1_000_000_000
 _MAX_NANO = 10**18 - 1
+# A host may compute with fewer digits (`decimal.getcontext().prec`); money must not.
+_EXACT = Context(prec=60)
 
 
 def to_nano(amount_usd: Decimal | float | str, *, name: str = "amount") -> int:
@@ -24,18 +26,19 @@ def to_nano(amount_usd: Decimal | float | str, *, name: str = "amount") -> int:
         raise InvalidInputError(f"{name} must be a number of US dollars, not {amount_usd!r}") from error
     if not amount.is_finite() or amount < 0:
         raise InvalidInputError(f"{name} must be zero or a positive number of US dollars, not {amount_usd!r}")
-    if amount * NANO_PER_USD > _MAX_NANO:
+    if amount > 10**9 or (nano := _EXACT.multiply(amount, NANO_PER_USD)) > _MAX_NANO:
         raise InvalidInputError(f"{name} of {amount_usd!r} US dollars is beyond any bill; check the unit")
-    return int((amount * NANO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+    return int(nano.to_integral_value(rounding=ROUND_CEILING, context=_EXACT))
 
 
 def to_usd(amount_nano: int) -> Decimal:
     """Nano-dollars to dollars, exactly: `to_usd(1)` is `Decimal("0.000000001")`."""
-    return Decimal(amount_nano).scaleb(-9)
+    return Decimal(amount_nano).scaleb(-9, context=_EXACT)
 
 
 def format_usd(amount: Decimal) -> str:
     """For people: `$12.34`, and as many digits as a small amount needs: `$0.000410`."""
     if amount == 0:
         return "$0.00"
-    return f"${amount:.2f}" if abs(amount) >= 1 else f"${amount:.6f}"
+    digits = 2 if abs(amount) >= 1 else 6 if abs(amount) >= Decimal("1e-6") else 9
+    return f"${amount:.{digits}f}"

@@ -26,6 +26,7 @@ class PerLoop(Generic[T]):
         loop = asyncio.get_running_loop()
         with self._guard:
             if loop not in self._by_loop:
+                self._forget_closed_loops()
                 self._by_loop[loop] = self._make()
             return self._by_loop[loop]
 
@@ -33,3 +34,8 @@ class PerLoop(Generic[T]):
         """The running loop's resource, to be closed by the caller; None where there is none."""
         with self._guard:
             return self._by_loop.pop(asyncio.get_running_loop(), None)
+
+    def _forget_closed_loops(self) -> None:
+        # A resource may hold its loop, and then neither would ever be collected.
+        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
+            del self._by_loop[loop]

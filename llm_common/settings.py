@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from llm_common.exceptions import ConfigurationError, InvalidInputError
 from llm_common.money import to_nano
 
-__all__ = ["PROVIDER_KEYS", "PROVIDER_URLS", "Settings", "UnknownPricePolicy"]
+__all__ = ["PROVIDER_KEYS", "PROVIDER_URLS", "SEARCH_KEYS", "SEARCH_URLS", "Settings", "UnknownPricePolicy"]
 
 UnknownPricePolicy = Literal["block", "estimate"]
 
@@ -27,6 +27,20 @@ PROVIDER_URLS: Mapping[str, tuple[str, ...]] = {
     "zai": ("ZAI_API_BASE",),
     "anthropic": ("ANTHROPIC_BASE_URL",),
 }
+#: The same for those who only search. z.ai searches with the key and the address that it chats with.
+SEARCH_KEYS: Mapping[str, tuple[str, ...]] = {
+    "zai": PROVIDER_KEYS["zai"],
+    "tavily": ("TAVILY_API_KEY",),
+    "brave": ("BRAVE_API_KEY", "BRAVE_SEARCH_API_KEY"),
+    "exa": ("EXA_API_KEY",),
+}
+SEARCH_URLS: Mapping[str, tuple[str, ...]] = {
+    "zai": PROVIDER_URLS["zai"],
+    "tavily": ("TAVILY_API_BASE",),
+    "brave": ("BRAVE_API_BASE",),
+    "exa": ("EXA_API_BASE",),
+    "searxng": ("SEARXNG_BASE_URL", "SEARXNG_API_BASE"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +51,9 @@ class Settings:
     keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     #: Provider name → base URL, where it is not the provider's own.
     urls: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: The same two for search providers.
+    search_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    search_urls: Mapping[str, str] = field(default_factory=dict[str, str])
     #: `DATABASE_URL`. None: nothing is recorded unless the host passes a database; the CLI starts the embedded one.
     database_url: str | None = field(default=None, repr=False)
     #: `LLM_COMMON_DATA_DIR`: where the embedded Postgres keeps its data. None: the platform's folder for user data.
@@ -59,7 +76,9 @@ class Settings:
         data_dir = _value(env, "LLM_COMMON_DATA_DIR")
         return cls(
             keys=_by_provider(env, PROVIDER_KEYS),
-            urls={provider: _url(url) for provider, url in _by_provider(env, PROVIDER_URLS).items()},
+            urls=_urls(env, PROVIDER_URLS),
+            search_keys=_by_provider(env, SEARCH_KEYS),
+            search_urls=_urls(env, SEARCH_URLS),
             database_url=_value(env, "DATABASE_URL"),
             data_dir=Path(data_dir).expanduser() if data_dir else None,
             project=_value(env, "LLM_COMMON_PROJECT") or "default",
@@ -80,9 +99,14 @@ def _by_provider(env: Mapping[str, str], names: Mapping[str, tuple[str, ...]]) -
     return {provider: next(filter(None, values)) for provider, values in found.items() if any(values)}
 
 
-def _url(url: str) -> str:
+def _urls(env: Mapping[str, str], names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    return {provider: _url(url, names[provider]) for provider, url in _by_provider(env, names).items()}
+
+
+def _url(url: str, names: tuple[str, ...]) -> str:
     if not url.startswith(("http://", "https://")):
-        raise ConfigurationError(f"base URL {url!r} must begin with http:// or https://")
+        # Without the value: it may be a key that went into the wrong variable.
+        raise ConfigurationError(f"{' or '.join(names)} must be a URL that begins with http:// or https://")
     return url.rstrip("/")
 
 

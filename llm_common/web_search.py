@@ -4,11 +4,8 @@ async with WebSearchClient() as search:                    # ZAI_API_KEY; DATABA
     hits = await search.search("California SB 277 fiscal impact", domains=["*.gov"], recency="1y")
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -17,19 +14,21 @@ from llm_common.exceptions import ConfigurationError
 from llm_common.ledger import Ledger
 from llm_common.local_ledger import LocalLedger
 from llm_common.money import to_nano
-from llm_common.search.cached_search import CachedSearch, Found
-from llm_common.search.filters import filtered, plan
+from llm_common.search.cached_search import CachedSearch
+from llm_common.search.chain import Chain
 from llm_common.search.many import QueryResult, run_many
 from llm_common.search.memory_cache import MemoryCache
+from llm_common.search.one_provider import OneProvider
 from llm_common.search.outage import Outage
 from llm_common.search.outage_ledger import OutageLedger
+from llm_common.search.outcome import SearchOutcome
 from llm_common.search.provider import SearchProvider
 from llm_common.search.providers import NAMES, make_provider
-from llm_common.search.query import SearchRequest, folded, parse_query
+from llm_common.search.query import folded, parse_query
 from llm_common.search.result import SearchResult
 from llm_common.search.retrying import RetryPolicy
 from llm_common.search.shared_cache import CacheTimes, SharedCache
-from llm_common.search.statistics import Statistics
+from llm_common.search.statistics import Statistics, report
 from llm_common.search.upstream import Payer, Upstream
 from llm_common.settings import Settings
 
@@ -39,21 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["QueryResult", "SearchOutcome", "SearchProvider", "SearchResult", "WebSearchClient"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SearchOutcome:
-    """The results of one search, and how they came about.
-
-    Filters read `domain=irs.gov`, `domain=*.gov`, `recency=1w`. `provider_filters` were applied by the provider,
-    `local_filters` here. `cached`: nothing was asked upstream. `skipped` items could not be read.
-    """
-
-    results: tuple[SearchResult, ...]
-    provider_filters: tuple[str, ...]
-    local_filters: tuple[str, ...]
-    cached: bool
-    skipped: int
 
 
 class WebSearchClient:
@@ -67,7 +51,12 @@ class WebSearchClient:
     Times are in seconds; a cache time of 0 turns that tier off. `timeout` bounds one request with its retries and
     with waiting for another process that fetches the same. `stale_ttl`: for so long after its end an answer of the
     shared tier is still served while a new one is fetched. `price_usd` is what one request costs (default: the list
-    price). `provider` is `zai`, `local` or an object like `SearchProvider`; `base_url` overrides `ZAI_API_BASE`.
+    price).
+
+    `provider` is `zai`, `tavily`, `brave`, `exa`, `searxng`, `local` (the files in the folder `base_url`, or the table
+    search_documents) or an object like `SearchProvider`. Several, as a list or with commas, are a chain: when one has
+    no quota, fails or refuses, the next is asked; no hits are an answer. `timeout` is for each of them, and `api_key`,
+    `base_url` and `price_usd` belong to the first; keys and addresses of the others come from the environment.
     """
 
     def __init__(
@@ -78,7 +67,7 @@ class WebSearchClient:
         db_cache_ttl: float = 86_400,
         *,
         base_url: str | None = None,
-        provider: str | SearchProvider = "zai",
+        provider: "str | SearchProvider | Sequence[str | SearchProvider]" = "zai",
         cost_tracker: Ledger | None = None,
         project: str | None = None,
         price_usd: Decimal | None = None,
@@ -92,7 +81,7 @@ class WebSearchClient:
         self._settings = Settings.from_environment()
         self._api_key = api_key
         self._base_url = base_url
-        self._given_provider = _checked_provider(provider)
+        self._given_providers = _checked_providers(provider)
         self._price_nano = None if price_usd is None else to_nano(price_usd, name="price_usd")
         self._retries = retries
         self._timeout = _seconds("timeout", timeout, at_least=0.001)
@@ -103,13 +92,15 @@ class WebSearchClient:
             stale=_seconds("stale_ttl", stale_ttl),
             lease=_seconds("lease_seconds", lease_seconds, at_least=0.1),
         )
-        self._memory = memory or MemoryCache()
+        self._memory = MemoryCache() if memory is None else memory
         self._db, self._owns_db = self._find_database(supabase_client)
         self._ledger = cost_tracker
         self._project = project
         self._outage = Outage("the search cache in Postgres", "searches go on without it")
-        name = provider if isinstance(provider, str) else provider.name
-        self._statistics = Statistics(name, self._db.search_cache if self._db else None, self._outage)
+        self._statistics = [
+            Statistics(_name(one), self._db.search_cache if self._db else None, self._outage)
+            for one in self._given_providers
+        ]
 
     def _find_database(self, source: "DatabaseSource | None") -> "tuple[Database | None, bool]":
         given = source or self._settings.database_url
@@ -135,33 +126,37 @@ class WebSearchClient:
         return OutageLedger(tracker, Outage("the cost ledger in Postgres", "searches are written down later"))
 
     @cached_property
-    def _provider(self) -> SearchProvider:
-        if not isinstance(self._given_provider, str):
-            return self._given_provider
-        return make_provider(self._given_provider, self._api_key, self._base_url, self._settings)
+    def _chain(self) -> Chain:
+        return Chain([self._behind_cache(position) for position in range(len(self._given_providers))])
 
-    @cached_property
-    def _cached_search(self) -> CachedSearch:
-        provider = self._provider
-        price_nano = to_nano(provider.price_usd) if self._price_nano is None else self._price_nano
+    def _behind_cache(self, position: int) -> OneProvider:
+        first = position == 0
+        statistics = self._statistics[position]
+        provider = self._given_providers[position]
+        if isinstance(provider, str):
+            key, url = (self._api_key, self._base_url) if first else (None, None)
+            provider = make_provider(provider, key, url, self._settings, self._db)
+        own_price = self._price_nano if first else None
+        price_nano = to_nano(provider.price_usd) if own_price is None else own_price
         upstream = Upstream(
             provider,
             price_nano=price_nano,
-            price_source="map" if self._price_nano is None else "override",
+            price_source="map" if own_price is None else "override",
             policy=self._retries,
-            count=self._statistics.count,
+            count=statistics.count,
         )
         shared = SharedCache(self._db.search_cache, self._times, self._outage) if self._db else None
-        return CachedSearch(
+        cached = CachedSearch(
             provider,
             upstream,
             self._memory,
             shared if self._times.shared > 0 else None,
-            self._statistics,
+            statistics,
             price_nano=price_nano,
             times=self._times,
             timeout=self._timeout,
         )
+        return OneProvider(provider, cached)
 
     async def search(
         self,
@@ -200,35 +195,9 @@ class WebSearchClient:
         user_id: str | None = None,
         run_id: str | None = None,
     ) -> SearchOutcome:
-        """Like `search`, and says who applied which filter and whether the answer came from a cache."""
+        """Like `search`, and says who answered, who applied which filter, and whether it came from a cache."""
         asked = parse_query(query, count, domains, recency)
-        abilities = self._provider.abilities
-        payer = Payer(ledger or self.ledger, step, user_id, run_id)
-        requests = plan(asked, abilities)
-        found = await self._find(requests, payer)
-        answers = [(request, one.results) for request, one in zip(requests, found, strict=True)]
-        merged = filtered(asked, abilities, answers, datetime.now(UTC).date())
-        return SearchOutcome(
-            merged.results,
-            merged.provider_filters,
-            merged.local_filters,
-            cached=all(one.cached for one in found),
-            skipped=sum(one.skipped for one in found),
-        )
-
-    async def _find(self, requests: Sequence[SearchRequest], payer: Payer) -> Sequence[Found]:
-        if len(requests) == 1:
-            return [await self._cached_search.find(requests[0], payer)]
-        # Each lands in the cache by itself: after a failure, what was paid for is still there for the next try.
-        found = await asyncio.gather(
-            *(self._cached_search.find(request, payer) for request in requests), return_exceptions=True
-        )
-        answers: list[Found] = []
-        for one in found:
-            if isinstance(one, BaseException):
-                raise one
-            answers.append(one)
-        return answers
+        return await self._chain.lookup(asked, Payer(ledger or self.ledger, step, user_id, run_id))
 
     async def search_many(
         self,
@@ -260,10 +229,11 @@ class WebSearchClient:
     async def get_cache_stats(self) -> dict[str, Any]:
         """`hit_rate`, `total_searches`, `cache_hits`, then hits by tier, misses, errors, `spent_usd`, `saved_usd`.
 
-        One plain domain of a search counts as one. `scope` says whether the figures are those of the `database`
-        (all processes, all time, with `by_day` and `by_provider`) or of this `process`.
+        One plain domain of a search counts as one, and so does each provider of a chain that was asked. `scope` says
+        whether the figures are those of the `database` (all processes, all time, with `by_day` and `by_provider`) or
+        of this `process`.
         """
-        return await self._statistics.report()
+        return await report(self._statistics, self._db.search_cache if self._db else None, self._outage)
 
     async def invalidate(self, query: str) -> int:
         """Forget one query, however it is spelled and with whatever filters; gives the number of entries deleted.
@@ -286,19 +256,18 @@ class WebSearchClient:
         return removed if self._db is None else await self._db.search_cache.invalidate("all")
 
     def _forget(self, matches: Callable[[str], bool]) -> int:
-        if "_cached_search" in self.__dict__:
-            self._cached_search.forget_flights()
+        if "_chain" in self.__dict__:
+            self._chain.forget_flights()
         return self._memory.invalidate(matches)
 
     async def aclose(self) -> None:
         """Let what is under way land, hand the counters over, and close what this client opened on this loop."""
-        if "_cached_search" in self.__dict__:
-            await self._cached_search.aclose()
-        if "_provider" in self.__dict__:
-            await self._provider.aclose()
+        if "_chain" in self.__dict__:
+            await self._chain.aclose()
         if isinstance(self.__dict__.get("ledger"), OutageLedger):
             await self.__dict__["ledger"].catch_up()
-        await self._statistics.aclose()
+        for statistics in self._statistics:
+            await statistics.aclose()
         if self._db is not None and self._owns_db:
             await self._db.aclose()
 
@@ -309,12 +278,25 @@ class WebSearchClient:
         await self.aclose()
 
 
-def _checked_provider(provider: str | SearchProvider) -> str | SearchProvider:
-    if isinstance(provider, str) and provider not in NAMES:
+def _checked_providers(
+    given: "str | SearchProvider | Sequence[str | SearchProvider]",
+) -> "tuple[str | SearchProvider, ...]":
+    several = [name.strip() for name in given.split(",")] if isinstance(given, str) else given
+    providers = tuple(several) if isinstance(several, Sequence) else (several,)
+    unknown = [one for one in providers if isinstance(one, str) and one not in NAMES]
+    if unknown or not providers:
+        name = unknown[0] if unknown else ""
         raise ConfigurationError(
-            f"search provider {provider!r} is unknown; use one of {', '.join(NAMES)}, or pass an object"
+            f"search provider {name!r} is unknown; use one of {', '.join(NAMES)}, or pass an object"
         )
-    return provider
+    names = [_name(one) for one in providers]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"the search providers {', '.join(names)} are not all different; name each once")
+    return providers
+
+
+def _name(provider: str | SearchProvider) -> str:
+    return provider if isinstance(provider, str) else provider.name
 
 
 def _seconds(name: str, value: float, *, at_least: float = 0.0) -> float:

@@ -4,7 +4,7 @@
 -- the project's gate (one advisory transaction lock per project),
 --   a window's spent    = the sum of its rows in cost_tracking,
 --   a window's reserved = the sum of its rows in cost_reservations,
---   a day's rollup      = the sum of its rows in cost_tracking,
+--   a day's rollups     = the sums of its rows in cost_tracking,
 -- and `check_cost_ledger()` proves it. A reservation whose owner died is charged at its bound when it expires, and
 -- replaced by the truth if that still arrives.
 --
@@ -65,13 +65,13 @@ CREATE UNIQUE INDEX IF NOT EXISTS cost_tracking_key ON public.cost_tracking (pro
 -- Rows arrive in the order of time: a block range index answers for a day at a thousandth of a btree's size.
 CREATE INDEX IF NOT EXISTS cost_tracking_time ON public.cost_tracking USING brin (day, "timestamp")
     WITH (pages_per_range = 32, autosummarize = on);
-CREATE INDEX IF NOT EXISTS cost_tracking_user ON public.cost_tracking (project, user_id, day) WHERE user_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS cost_tracking_run ON public.cost_tracking (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS cost_tracking_tags ON public.cost_tracking USING gin (tags jsonb_path_ops)
     WHERE tags <> '{}'::jsonb;
 
--- Only calls in flight: settling deletes. `limits` are those that bound the call when it was reserved; `extension` is
--- the last growth of the bound, so that growing twice by one request is not possible.
+-- Only calls in flight: settling deletes. `model` is the one asked last; `scopes` and `limits` are those of all the models
+-- that were asked, for any of them may be the one that the call is paid to. `extension` is the last growth of the bound,
+-- so that growing twice by one request is not possible.
 CREATE TABLE IF NOT EXISTS public.cost_reservations (
     id              uuid PRIMARY KEY,
     project         text NOT NULL,
@@ -131,6 +131,21 @@ CREATE TABLE IF NOT EXISTS public.cost_daily (
     PRIMARY KEY (day, project, provider, model, step)
 ) WITH (fillfactor = 50);
 
+-- The same for the calls that name a user; those that name none are the rest of cost_daily.
+CREATE TABLE IF NOT EXISTS public.cost_daily_users (
+    day        date NOT NULL,
+    project    text NOT NULL,
+    user_id    text NOT NULL,
+    calls      bigint NOT NULL,
+    failed     bigint NOT NULL,
+    cache_hits bigint NOT NULL,
+    tokens     bigint NOT NULL,
+    cost_nano  bigint NOT NULL,
+    over_nano  bigint NOT NULL,
+    PRIMARY KEY (day, project, user_id)
+) WITH (fillfactor = 50);
+CREATE INDEX IF NOT EXISTS cost_daily_users_user ON public.cost_daily_users (project, user_id, day);
+
 -- One row per window and threshold, whoever crossed it first.
 CREATE TABLE IF NOT EXISTS public.cost_alerts (
     project    text NOT NULL,
@@ -149,6 +164,7 @@ SELECT public.llm_common_secure_table('public.cost_tracking');
 SELECT public.llm_common_secure_table('public.cost_reservations');
 SELECT public.llm_common_secure_table('public.budget_windows');
 SELECT public.llm_common_secure_table('public.cost_daily');
+SELECT public.llm_common_secure_table('public.cost_daily_users');
 SELECT public.llm_common_secure_table('public.cost_alerts');
 
 -- Days, windows, scopes -----------------------------------------------------------------------------------------------

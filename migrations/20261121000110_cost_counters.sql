@@ -1,7 +1,7 @@
--- The counters of the ledger: windows of budgets and the daily rollup. Nothing here is called from outside; every
+-- The counters of the ledger: windows of budgets and the daily rollups. Nothing here is called from outside; every
 -- function that writes wants the project's gate held.
 
--- What a window's counters must be, from the rollup, the rows and the calls in flight.
+-- What a window's counters must be, from the rollups, the rows and the calls in flight.
 CREATE OR REPLACE FUNCTION public.budget_truth(
     of_project text, of_scope text, of_window text, of_starts date,
     OUT spent_nano bigint, OUT over_nano bigint, OUT reserved_nano bigint
@@ -20,9 +20,8 @@ BEGIN
         SELECT sum(d.cost_nano), sum(d.over_nano) INTO spent_nano, over_nano FROM public.cost_daily d
         WHERE d.project = of_project AND d.day >= of_starts AND d.day < ends AND (kind = 'project' OR d.model = value);
     WHEN 'user' THEN
-        SELECT public.cost_nano(sum(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
-        FROM public.cost_tracking c
-        WHERE c.project = of_project AND c.user_id = value AND c.day >= of_starts AND c.day < ends;
+        SELECT sum(u.cost_nano), sum(u.over_nano) INTO spent_nano, over_nano FROM public.cost_daily_users u
+        WHERE u.project = of_project AND u.user_id = value AND u.day >= of_starts AND u.day < ends;
     WHEN 'run' THEN
         SELECT public.cost_nano(sum(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
         FROM public.cost_tracking c
@@ -144,7 +143,17 @@ LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
     ON CONFLICT ON CONSTRAINT cost_daily_pkey DO UPDATE SET
         calls = d.calls + excluded.calls, failed = d.failed + excluded.failed,
         cache_hits = d.cache_hits + excluded.cache_hits, tokens = d.tokens + excluded.tokens,
-        cost_nano = d.cost_nano + excluded.cost_nano, over_nano = d.over_nano + excluded.over_nano
+        cost_nano = d.cost_nano + excluded.cost_nano, over_nano = d.over_nano + excluded.over_nano;
+    INSERT INTO public.cost_daily_users AS u
+        (day, project, user_id, calls, failed, cache_hits, tokens, cost_nano, over_nano)
+    SELECT (paid).day, (paid).project, (paid).user_id, sign,
+        sign * ((paid).status <> 'ok')::integer, sign * ((paid).kind = 'cache_hit')::integer,
+        sign * (paid).tokens_used, sign * public.cost_nano((paid).cost_usd), sign * public.cost_over(paid)
+    WHERE (paid).user_id IS NOT NULL
+    ON CONFLICT ON CONSTRAINT cost_daily_users_pkey DO UPDATE SET
+        calls = u.calls + excluded.calls, failed = u.failed + excluded.failed,
+        cache_hits = u.cache_hits + excluded.cache_hits, tokens = u.tokens + excluded.tokens,
+        cost_nano = u.cost_nano + excluded.cost_nano, over_nano = u.over_nano + excluded.over_nano
 $$;
 
 -- Counts a row in (sign 1) or out (-1).
@@ -206,7 +215,8 @@ BEGIN
     RETURN base;
 END $$;
 
--- The owner is dead, and the provider may have been paid: charge the bound, as an estimate. Returns the fired alerts.
+-- The owner is dead, and the provider may have been paid: charge the bound, as an estimate, to the model asked last.
+-- Returns the fired alerts.
 CREATE OR REPLACE FUNCTION public.cost_expire(held public.cost_reservations) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
@@ -215,9 +225,11 @@ DECLARE
         pg_catalog.jsonb_build_object('cost_nano', held.bound_nano, 'price_source', 'estimate', 'status', 'expired'));
 BEGIN
     DELETE FROM public.cost_reservations r WHERE r.id = held.id;
-    INSERT INTO public.cost_tracking SELECT (paid).*;
-    PERFORM public.budget_move(held.project, held.day, held.scopes, -held.bound_nano, held.bound_nano, 0);
-    PERFORM public.cost_rollup(paid, 1);
+    PERFORM public.budget_move(held.project, held.day, held.scopes, -held.bound_nano, 0, 0);
+    INSERT INTO public.cost_tracking SELECT (paid).* ON CONFLICT (id) DO NOTHING;
+    IF FOUND THEN
+        PERFORM public.cost_count(paid, 1);
+    END IF;
     RETURN public.budget_alerts(held.project, held.day, held.limits);
 END $$;
 

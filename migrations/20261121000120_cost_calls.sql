@@ -95,31 +95,140 @@ BEGIN
     END IF;
 END $$;
 
--- Sets more_nano more aside, and lets the hold begin anew. The same extension_id twice in a row counts once.
--- Returns {spent_today_nano}.
-CREATE OR REPLACE FUNCTION public.extend_cost(reservation_id uuid, more_nano bigint, extension_id uuid) RETURNS jsonb
+-- Makes a reservation larger, and lets its hold begin anew. With another model, what is set aside counts for that one's
+-- budgets as well: a call has one row, and the model that answers at last is the one it names. `limits` as in
+-- reserve_cost; only those of the new model are taken. Checks nothing.
+CREATE OR REPLACE FUNCTION public.cost_grow(
+    before public.cost_reservations, more_nano bigint, of_extension uuid, of_model text, of_provider text, limits jsonb
+) RETURNS public.cost_reservations
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    held  public.cost_reservations := before;
+    scope text := 'model:' || of_model;
+BEGIN
+    held.bound_nano := before.bound_nano + more_nano;
+    held.extension := of_extension;
+    held.expires_at := GREATEST(before.expires_at, pg_catalog.clock_timestamp() + before.hold);
+    held.model := coalesce(of_model, before.model);
+    held.provider := coalesce(of_provider, before.provider);
+    IF NOT scope = ANY (before.scopes) THEN
+        held.scopes := before.scopes || scope;
+        held.limits := before.limits || (
+            SELECT coalesce(pg_catalog.jsonb_agg(l), '[]')
+            FROM pg_catalog.jsonb_array_elements(cost_grow.limits) l WHERE l ->> 'scope' = scope);
+    END IF;
+    UPDATE public.cost_reservations r
+    SET (bound_nano, extension, expires_at, model, provider, scopes, limits)
+        = (held.bound_nano, held.extension, held.expires_at, held.model, held.provider, held.scopes, held.limits)
+    WHERE r.id = held.id;
+    PERFORM public.cost_gate(held.project);
+    PERFORM public.budget_move(held.project, held.day, before.scopes, more_nano, 0, 0);
+    IF held.scopes <> before.scopes THEN
+        PERFORM public.budget_move(held.project, held.day, ARRAY[scope], held.bound_nano, 0, 0);
+    END IF;
+    RETURN held;
+END $$;
+
+-- Sets more_nano more aside. The same extension_id twice in a row counts once. With a model the call goes to that one
+-- from now on, and all that is set aside must fit its `limits` (as in reserve_cost) too. Returns {spent_today_nano}.
+CREATE OR REPLACE FUNCTION public.extend_cost(
+    reservation_id uuid, more_nano bigint, extension_id uuid,
+    model text DEFAULT NULL, provider text DEFAULT NULL, limits jsonb DEFAULT '[]'
+) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' SET enable_seqscan = off AS $$
 DECLARE
-    held public.cost_reservations;
+    before public.cost_reservations;
+    held   public.cost_reservations;
 BEGIN
     IF more_nano IS NULL OR NOT more_nano BETWEEN 0 AND 999999999999999999 THEN
         RAISE EXCEPTION USING ERRCODE = 'LC002', MESSAGE = pg_catalog.format(
             'more_nano must be from 0 to 999999999999999999 nano-dollars, not %L', more_nano);
     END IF;
-    SELECT * INTO held FROM public.cost_reservations r WHERE r.id = reservation_id FOR UPDATE;
+    SELECT * INTO before FROM public.cost_reservations r WHERE r.id = reservation_id FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'LC003', MESSAGE = pg_catalog.format(
             'reservation %s cannot be extended: it was settled, released, or expired and was charged', reservation_id);
     END IF;
-    IF held.extension IS DISTINCT FROM extension_id THEN
-        UPDATE public.cost_reservations r SET bound_nano = r.bound_nano + more_nano, extension = extension_id,
-            expires_at = GREATEST(r.expires_at, pg_catalog.clock_timestamp() + r.hold)
-        WHERE r.id = reservation_id;
-        PERFORM public.cost_gate(held.project);
-        PERFORM public.budget_move(held.project, held.day, held.scopes, more_nano, 0, 0);
-        PERFORM public.budget_fit(held, more_nano);
+    IF before.extension IS DISTINCT FROM extension_id THEN
+        held := public.cost_grow(
+            before, more_nano, extension_id, extend_cost.model, extend_cost.provider, extend_cost.limits);
+        PERFORM public.budget_fit(before, more_nano);
+        IF held.scopes <> before.scopes THEN
+            -- To the budgets of the new model, all of it is new.
+            held.limits := pg_catalog.jsonb_path_query_array(
+                held.limits, '$[*] ? (@.scope == $model)',
+                pg_catalog.jsonb_build_object('model', 'model:' || extend_cost.model));
+            PERFORM public.budget_fit(held, held.bound_nano);
+        END IF;
     END IF;
-    RETURN pg_catalog.jsonb_build_object('spent_today_nano', public.cost_spent_today(held.project));
+    RETURN pg_catalog.jsonb_build_object('spent_today_nano', public.cost_spent_today(before.project));
+END $$;
+
+-- Takes in a reservation that was made while this database could not be reached: call, limits and hold_seconds as in
+-- reserve_cost, and when it was made. It is never refused, for the call was sent. Again changes nothing, or makes it
+-- larger where bound_nano or the model grew since; a call that is in cost_tracking is known, save that one which was
+-- charged at a smaller bound when it expired is charged at this one. A key that another call has is left out.
+-- Returns {adopted, spent_today_nano, alerts}.
+CREATE OR REPLACE FUNCTION public.adopt_cost(
+    call jsonb, limits jsonb, hold_seconds double precision, reserved_at timestamptz
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' SET enable_seqscan = off AS $$
+DECLARE
+    held     public.cost_reservations := pg_catalog.jsonb_populate_record(NULL::public.cost_reservations, call);
+    before   public.cost_reservations;
+    known    public.cost_tracking;
+    paid     public.cost_tracking;
+    inserted boolean;
+BEGIN
+    held.tags := coalesce(held.tags, '{}');
+    held.scopes := public.cost_scopes(held.user_id, held.model, held.run_id, held.tags);
+    held.limits := limits;
+    PERFORM public.cost_reservation_check(held, hold_seconds);
+    held.hold := pg_catalog.make_interval(secs => hold_seconds);
+    held.day := public.cost_day(held.project, adopt_cost.reserved_at);
+    held.reserved_at := adopt_cost.reserved_at;
+    held.expires_at := held.reserved_at + held.hold;
+    INSERT INTO public.cost_reservations SELECT (held).* ON CONFLICT DO NOTHING;
+    inserted := FOUND;
+    IF NOT inserted AND NOT EXISTS (SELECT FROM public.cost_reservations r WHERE r.id = held.id) THEN
+        held.idempotency_key := NULL;
+        INSERT INTO public.cost_reservations SELECT (held).* ON CONFLICT DO NOTHING;
+        inserted := FOUND;
+    END IF;
+    -- Looked at last: whoever settles it meanwhile writes this row before the reservation's id is free again.
+    SELECT * INTO known FROM public.cost_tracking c WHERE c.id = held.id FOR UPDATE;
+    IF FOUND THEN
+        DELETE FROM public.cost_reservations r WHERE r.id = held.id AND inserted;
+        PERFORM public.cost_gate(held.project);
+        IF known.status = 'expired' AND public.cost_nano(known.cost_usd) < held.bound_nano THEN
+            paid := known;
+            paid.cost_usd := held.bound_nano * 0.000000001;
+            paid.bound_usd := paid.cost_usd;
+            UPDATE public.cost_tracking c SET (cost_usd, bound_usd) = (paid.cost_usd, paid.bound_usd)
+            WHERE c.id = held.id;
+            PERFORM public.cost_count(known, -1);
+            PERFORM public.cost_count(paid, 1);
+        END IF;
+    ELSIF inserted THEN
+        PERFORM public.cost_gate(held.project);
+        UPDATE public.cost_reservations r SET idempotency_key = NULL
+        WHERE r.id = held.id AND EXISTS (
+            SELECT FROM public.cost_tracking c
+            WHERE c.project = held.project AND c.idempotency_key = held.idempotency_key);
+        PERFORM public.budget_move(held.project, held.day, held.scopes, held.bound_nano, 0, 0);
+        PERFORM public.budget_open(held.project, held.day, limits);
+    ELSE
+        SELECT * INTO before FROM public.cost_reservations r WHERE r.id = held.id FOR UPDATE;
+        IF FOUND THEN
+            before := public.cost_grow(
+                before, GREATEST(held.bound_nano - before.bound_nano, 0), before.extension, held.model, held.provider,
+                limits);
+            PERFORM public.budget_open(before.project, before.day, before.limits);
+        END IF;
+    END IF;
+    RETURN pg_catalog.jsonb_build_object(
+        'adopted', inserted AND known.id IS NULL, 'spent_today_nano', public.cost_spent_today(held.project),
+        'alerts', public.budget_alerts(held.project, held.day, limits));
 END $$;
 
 -- outcome: {cost_nano, price_source, status} and what else is known: model, provider, model_answered, latency_ms,
@@ -274,7 +383,7 @@ DECLARE
 BEGIN
     FOR mine IN
         SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname IN (
-            'reserve_cost', 'cost_key_used', 'cost_reservation_check', 'extend_cost',
+            'reserve_cost', 'cost_key_used', 'cost_reservation_check', 'cost_grow', 'extend_cost', 'adopt_cost',
             'settle_cost', 'release_cost', 'expire_reservations', 'record_cost')
     LOOP
         PERFORM public.llm_common_secure_function(mine);

@@ -96,6 +96,17 @@ BEGIN
     RETURN pg_catalog.jsonb_build_object('state', 'wait');
 END $$;
 
+-- A fresh answer, without a lease where there is none: {"results": [...], "fresh_seconds": 12.5} or null.
+CREATE OR REPLACE FUNCTION public.search_cache_peek(key text, max_age_seconds double precision) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT pg_catalog.jsonb_build_object('results', c.results,
+               'fresh_seconds', extract(epoch FROM c.fresh_until - pg_catalog.clock_timestamp()))
+      FROM (SELECT e.results,
+                   least(e.fresh_until, e.cached_at + pg_catalog.make_interval(secs => max_age_seconds)) AS fresh_until
+              FROM public.web_search_cache e WHERE e.cache_key = key) AS c
+     WHERE c.fresh_until > pg_catalog.clock_timestamp()
+$$;
+
 -- Keeps a lease alive while its holder works; false when it was lost.
 CREATE OR REPLACE FUNCTION public.search_cache_renew(key text, lease uuid, lease_seconds double precision)
 RETURNS boolean
@@ -267,6 +278,7 @@ $$;
 
 SELECT public.llm_common_secure_function(f::pg_catalog.regprocedure) FROM pg_catalog.unnest(ARRAY[
     'public.search_cache_get(text, text, double precision, double precision)',
+    'public.search_cache_peek(text, double precision)',
     'public.search_cache_renew(text, uuid, double precision)',
     'public.search_cache_put(text, uuid, jsonb, double precision, double precision)',
     'public.search_cache_release(text, uuid)',

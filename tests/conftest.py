@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from llm_common.db import embedded
 from llm_common.db.database import Database
+from llm_common.testing.network import block_network
 
 # Supabase's API roles.
 _ROLES = """
@@ -55,6 +56,13 @@ class PostgresServer:
         drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
         self.execute(*(drop.format(sql.Identifier(name)) for name in self._left))
         self._left.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_loopback() -> Generator[None]:
+    """No test reaches a paid API by accident."""
+    with block_network():
+        yield
 
 
 @pytest.fixture(scope="session")

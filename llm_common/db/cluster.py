@@ -93,6 +93,9 @@ def start(folder: Path) -> None:
 
 def stop(folder: Path) -> None:
     _pg_ctl(folder, "stop", "--mode=fast")
+    socket_dir = _socket_dir(folder)
+    if socket_dir != path(folder):
+        socket_dir.rmdir()
 
 
 def _pg_ctl(folder: Path, action: str, *arguments: str) -> None:

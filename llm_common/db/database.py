@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llm_common.db.functions.rollout import RolloutFunctions
     from llm_common.db.functions.runs import RunFunctions
     from llm_common.db.functions.search_cache import SearchCacheFunctions
+    from llm_common.db.functions.search_documents import SearchDocumentFunctions
     from llm_common.db.migrate import MigrationState
     from llm_common.db.supabase import SupabaseClient
 
@@ -104,6 +105,12 @@ class Database:
         from llm_common.db.functions.search_cache import SearchCacheFunctions
 
         return SearchCacheFunctions(self.call)
+
+    @cached_property
+    def search_documents(self) -> "SearchDocumentFunctions":
+        from llm_common.db.functions.search_documents import SearchDocumentFunctions
+
+        return SearchDocumentFunctions(self.call)
 
     @cached_property
     def runs(self) -> "RunFunctions":

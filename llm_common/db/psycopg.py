@@ -9,12 +9,11 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
 from psycopg.rows import TupleRow, tuple_row
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from llm_common.db.dsn import describe, with_defaults
 from llm_common.db.errors import database_error
@@ -22,6 +21,10 @@ from llm_common.db.pool import Pool
 from llm_common.db.transport import Execute, Json
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, InvalidInputError, LLMCommonError
 from llm_common.per_loop import PerLoop
+
+if TYPE_CHECKING:
+    # Only a host that passes its pool needs to have it installed.
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 __all__ = ["AsyncPoolTransport", "DsnTransport", "SyncPoolTransport"]
 
@@ -62,7 +65,7 @@ class DsnTransport:
 class AsyncPoolTransport:
     """The host's `AsyncConnectionPool`: used as it is, opened and closed by the host."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+    def __init__(self, pool: "AsyncConnectionPool[AsyncConnection[Any]]") -> None:
         self._pool = pool
 
     async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
@@ -81,7 +84,7 @@ class SyncPoolTransport:
     A call that was cancelled while its statement runs completes in the background.
     """
 
-    def __init__(self, pool: ConnectionPool[Connection[Any]]) -> None:
+    def __init__(self, pool: "ConnectionPool[Connection[Any]]") -> None:
         self._pool = pool
 
     async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:

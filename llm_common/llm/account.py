@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from decimal import Decimal
 
 from llm_common.exceptions import Attempt, DatabaseError, LLMError
-from llm_common.ledger import Ledger
+from llm_common.ledger import Ledger, budgets_that_bind
 from llm_common.llm.candidates import Candidate, Charge
 from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource, Reservation, Usage
 from llm_common.money import to_usd
@@ -29,6 +30,7 @@ class Account:
         self._reserved_nano = 0
         self._charges: list[Charge] = []
         self._attempts: list[Attempt] = []
+        self._asked: set[str] = set()
         # In whose name the row is written: the last model that answered or was charged.
         self._payee = (planned.model, planned.provider)
 
@@ -56,19 +58,36 @@ class Account:
     def attempts(self) -> tuple[Attempt, ...]:
         return tuple(self._attempts)
 
-    async def cover(self, bound_nano: int) -> None:
-        """Have enough set aside for one more request. Raises `BudgetExceededError`: then nothing may be sent."""
+    async def cover(self, candidate: Candidate, bound_nano: int) -> None:
+        """Have enough set aside for one more request, also by the budgets of the model that it goes to.
+
+        Raises `BudgetExceededError`: then nothing may be sent.
+        """
+        model, provider = candidate.route.asked, candidate.route.provider
         if self._reservation is None:
+            # The first in line may have been passed over.
+            self._planned = replace(self._planned, model=model, provider=provider, bound_nano=bound_nano)
+            self._payee = (model, provider)
             await self._open()
-        missing = self.spent_nano + bound_nano - self._reserved_nano
-        if missing > 0 and self._reservation is not None:
-            await uninterrupted(self._ledger.extend(self._reservation, missing))
+        missing = max(0, self.spent_nano + bound_nano - self._reserved_nano)
+        if self._reservation is not None and (missing or self._is_new_to_a_budget(model)):
+            reservation = self._reservation
+            await uninterrupted(self._ledger.extend(reservation, missing, model=model, provider=provider))
             self._reserved_nano += missing
+            self._asked.add(model)
+
+    def _is_new_to_a_budget(self, model: str) -> bool:
+        """Whether a budget of this model's has yet to hear of the call."""
+        if model in self._asked:
+            return False
+        limits = budgets_that_bind(replace(self._planned, model=model), self._ledger.budgets)
+        return any(scope == f"model:{model}" for scope, _ in limits)
 
     async def _open(self) -> None:
         async def reserve() -> None:
             self._reservation = await self._ledger.reserve(self._planned)
             self._reserved_nano = self._planned.bound_nano
+            self._asked = {self._planned.model}
 
         try:
             await uninterrupted(reserve())

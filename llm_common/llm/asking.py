@@ -18,6 +18,7 @@ from llm_common.exceptions import (
 from llm_common.llm.account import Account
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.candidates import Candidate, Charge, Messages, Question
+from llm_common.llm.hooks import CallHooks
 from llm_common.llm.retrying import RetryPolicy, decide
 from llm_common.llm.structured import OutputSpec, SchemaMismatchError, parse, reask
 from llm_common.llm.wire import WireAnswer
@@ -32,7 +33,8 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._ends = time.monotonic() + seconds
+        self.began = time.monotonic()
+        self._ends = self.began + seconds
 
     def left(self) -> float:
         return max(0.0, self._ends - time.monotonic())
@@ -67,6 +69,7 @@ class Asking:
     deadline: Deadline
     policy: RetryPolicy
     breakers: Breakers
+    hooks: CallHooks | None = None
 
     async def answer(self) -> Answer:
         """The first good answer. Raises the one candidate's error, or `AllModelsFailed` with everybody's."""
@@ -79,6 +82,7 @@ class Asking:
             more = position < len(self.candidates)
             if more and not self.breakers.admit(candidate.circuit):
                 continue
+            await self._tell_of_fallback(errors, candidate)
             try:
                 return await ask(candidate, more)
             except LLMError as error:
@@ -86,6 +90,12 @@ class Asking:
                 if not (error.fallback and more and self.deadline.left()):
                     break
         raise self._final(errors)
+
+    async def _tell_of_fallback(self, errors: dict[str, LLMError], following: Candidate) -> None:
+        if self.hooks is not None and errors:
+            model, error = next(reversed(errors.items()))
+            sent = sum(attempt.model == model for attempt in self.account.attempts)
+            await self.hooks.retrying(error, model=model, attempt=sent, next_model=following.route.asked, wait=0.0)
 
     def _final(self, errors: dict[str, LLMError]) -> LLMError:
         *_, last = errors.values()
@@ -97,7 +107,12 @@ class Asking:
         last.attempts, last.cost_usd = self.account.attempts, self.account.cost_usd
         return last
 
-    async def retrying(self, more_candidates: bool, once: Callable[[], Awaitable[T]]) -> T:  # noqa: FBT001 (a fact, no mode)
+    async def retrying(
+        self,
+        candidate: Candidate,
+        more_candidates: bool,  # noqa: FBT001 (a fact, no mode)
+        once: Callable[[], Awaitable[T]],
+    ) -> T:
         """Try `once` as often as the policy allows."""
         attempt = 0
         while True:
@@ -115,12 +130,15 @@ class Asking:
                 )
                 if decision.action != "again":
                     raise
+                if self.hooks is not None:
+                    model = candidate.route.asked
+                    await self.hooks.retrying(error, model=model, attempt=attempt, next_model=model, wait=decision.wait)
                 await asyncio.sleep(decision.wait)
 
     async def _answer_of(self, candidate: Candidate, more_candidates: bool) -> Answer:  # noqa: FBT001
         messages, output = self.question.messages, self.question.output
         for reasks_left in range(self.question.reasks, -1, -1):
-            wire = await self.retrying(more_candidates, partial(self._send, candidate, messages))
+            wire = await self.retrying(candidate, more_candidates, partial(self._send, candidate, messages))
             if output is None or not wire.text:
                 return Answer(candidate, wire, None)
             try:
@@ -134,7 +152,7 @@ class Asking:
 
     async def _send(self, candidate: Candidate, messages: Messages) -> WireAnswer:
         bound = candidate.bound(self.question, messages)
-        await self.account.cover(bound)
+        await self.account.cover(candidate, bound)
         started, seconds_left = time.monotonic(), self.deadline.left_for(candidate)
         try:
             answer = await candidate.wire.send(candidate.request(self.question, messages), timeout=seconds_left)

@@ -13,6 +13,7 @@ from llm_common.llm.asking import Asking, Deadline
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.candidates import Candidate, Messages, Question
 from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.hooks import CallHooks, CallView, Hooks
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm.routing import resolve
@@ -45,6 +46,7 @@ class ClientConfig:
     budgets: tuple[Budget, ...]
     policy: RetryPolicy
     breakers: Breakers
+    hooks: Hooks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,21 @@ class CallFactory:
             deadline=deadline,
             policy=self._config.policy,
             breakers=self._config.breakers,
+            hooks=self._hooks_of(question, options),
         )
+
+    def _hooks_of(self, question: Question, options: CallOptions) -> CallHooks | None:
+        if self._config.hooks is None:
+            return None
+        view = CallView(
+            models=options.models,
+            messages=question.messages,
+            step=options.step,
+            user_id=options.user_id,
+            run_id=options.run_id,
+            tags=options.tags,
+        )
+        return CallHooks(self._config.hooks, view)
 
     async def aclose(self) -> None:
         """Close what the running event loop's calls left open."""

@@ -10,7 +10,7 @@ from llm_common.llm.pricing import Price, bound_nano, cost_nano
 from llm_common.llm.structured import OutputSpec, mode_for, with_output
 from llm_common.llm.tokens import upper_bound
 from llm_common.llm.wire import Route, Wire, WireRequest
-from llm_common.models import PriceSource, Usage
+from llm_common.models import DefaultTemperature, PriceSource, Usage
 from llm_common.money import to_nano
 
 __all__ = ["Candidate", "Charge", "Messages", "Question"]
@@ -78,7 +78,7 @@ class Candidate:
         return WireRequest(
             route=self.route,
             messages=messages,
-            temperature=question.temperature,
+            temperature=self._temperature(question),
             # Without a limit of its own an unknown model could pass the bound that was reserved for it.
             max_tokens=question.max_tokens if known else self.output_limit(question),
             tools=question.tools,
@@ -86,6 +86,10 @@ class Candidate:
             response_format=response_format,
             extra=question.extra,
         )
+
+    def _temperature(self, question: Question) -> float | None:
+        refused = self.info is not None and self.info.takes_temperature is False
+        return None if refused and isinstance(question.temperature, DefaultTemperature) else question.temperature
 
     def bound(self, question: Question, messages: Messages) -> int:
         """The most that one request can cost, in nano-dollars."""

@@ -55,6 +55,7 @@ _NEEDED_KEYS = frozenset(
         "supports_function_calling",
         "supports_reasoning",
         "supports_response_schema",
+        "supports_sampling_params",
         "tiered_pricing",
         *_RATE_KEYS.values(),
     }
@@ -118,6 +119,7 @@ def model_info(provider: str, name: str, entry: Entry) -> ModelInfo:
         supports_json_schema=bool(entry.get("supports_response_schema")),
         supports_tools=bool(entry.get("supports_function_calling")),
         reasons=bool(entry.get("supports_reasoning")),
+        takes_temperature=entry.get("supports_sampling_params"),
         source="litellm",
     )
 

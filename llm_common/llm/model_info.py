@@ -14,7 +14,7 @@ InfoSource = Literal["override", "litellm", "genai-prices"]
 class ModelInfo:
     """One model of one provider. `source` says where its price is from.
 
-    Sizes are in tokens, None where nobody says. `price` is None where nobody knows it: that is not zero. The three
+    Sizes are in tokens, None where nobody says. `price` is None where nobody knows it: that is not zero. The four
     abilities are None where nobody says either; `reasons` is whether it thinks before it answers.
     """
 
@@ -26,4 +26,5 @@ class ModelInfo:
     supports_json_schema: bool | None = None
     supports_tools: bool | None = None
     reasons: bool | None = None
+    takes_temperature: bool | None = None
     source: InfoSource = "override"

@@ -10,15 +10,16 @@ __all__ = ["StreamedAnswer"]
 
 
 class StreamedAnswer:
-    """`add` each chunk; `text`, `tool_calls`, `usage` and `cost_usd` are what has arrived so far."""
+    """`add` each chunk; the fields are what has arrived so far. `output_bytes` has reasoning and arguments in it."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
         self._calls: list[_GrowingCall] = []
         self._call_at: dict[int, _GrowingCall] = {}
-        self._finish_reason: str | None = None
-        self._answered_by: str | None = None
-        self._request_id: str | None = None
+        self.finish_reason: str | None = None
+        self.answered_by: str | None = None
+        self.request_id: str | None = None
+        self.output_bytes = 0
         self.usage: Usage | None = None
         self.cost_usd: Decimal | None = None
 
@@ -34,11 +35,13 @@ class StreamedAnswer:
     def add(self, chunk: WireChunk) -> None:
         if chunk.text:
             self._pieces.append(chunk.text)
+        self.output_bytes += len(chunk.text.encode()) + len(chunk.reasoning.encode())
         for delta in chunk.tool_calls:
+            self.output_bytes += len(delta.arguments.encode())
             self._add_to_call(delta)
-        self._finish_reason = chunk.finish_reason or self._finish_reason
-        self._answered_by = self._answered_by or chunk.answered_by
-        self._request_id = self._request_id or chunk.request_id
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.answered_by = self.answered_by or chunk.answered_by
+        self.request_id = self.request_id or chunk.request_id
         self.usage = chunk.usage or self.usage
         self.cost_usd = self.cost_usd if chunk.cost_usd is None else chunk.cost_usd
 
@@ -49,11 +52,11 @@ class StreamedAnswer:
             WireAnswer(
                 text=self.text,
                 tool_calls=self.tool_calls,
-                finish_reason=self._finish_reason,
+                finish_reason=self.finish_reason,
                 usage=self.usage,
                 cost_usd=self.cost_usd,
-                answered_by=self._answered_by or route.name,
-                request_id=self._request_id,
+                answered_by=self.answered_by or route.name,
+                request_id=self.request_id,
                 raw={},
             ),
         )

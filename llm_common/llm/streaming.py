@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
@@ -19,9 +19,10 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.asking import Asking
 from llm_common.llm.candidates import Candidate, Charge
+from llm_common.llm.streamed_answer import StreamedAnswer
 from llm_common.llm.tokens import upper_bound
 from llm_common.llm.wire import ToolCallDelta, WireChunk
-from llm_common.models import CallStatus, Completion, ToolCall, Usage
+from llm_common.models import CallStatus, Completion, Usage
 
 __all__ = ["CompletionStream", "Delta", "Patience"]
 
@@ -72,7 +73,7 @@ class CompletionStream:
         self._patience = patience
         self._asking: Asking | None = None
         self._opened: _Opened | None = None
-        self._seen = _Seen()
+        self._seen = StreamedAnswer()
         self._completion: Completion[None] | None = None
         self._error: LLMError | None = None
 
@@ -84,23 +85,33 @@ class CompletionStream:
         return self._completion
 
     async def __aenter__(self) -> Self:
-        self._asking, started = await self._prepare(), time.monotonic()
+        self._asking = asking = await self._prepare()
+        if asking.hooks is not None:
+            await asking.hooks.before()
         try:
-            self._opened = await self._asking.first_good(self._open)
+            self._opened = await asking.first_good(self._open)
         except BaseException as error:
             status: CallStatus = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-            await self._asking.account.close(status, time.monotonic() - started)
+            await asking.account.close(status, time.monotonic() - asking.deadline.began)
+            await self._tell_of_end(asking, error)
             raise
         return self
 
+    async def _tell_of_end(self, asking: Asking, error: BaseException | None) -> None:
+        if asking.hooks is not None:
+            seconds = time.monotonic() - asking.deadline.began
+            await asking.hooks.after(seconds, answer=self._completion, error=error)
+
     async def _open(self, candidate: Candidate, more_candidates: bool) -> _Opened:  # noqa: FBT001
         assert self._asking is not None
-        return await self._asking.retrying(more_candidates, partial(self._open_once, self._asking, candidate))
+        return await self._asking.retrying(
+            candidate, more_candidates, partial(self._open_once, self._asking, candidate)
+        )
 
     async def _open_once(self, asking: Asking, candidate: Candidate) -> _Opened:
-        question, started, self._seen = asking.question, time.monotonic(), _Seen()
+        question, started, self._seen = asking.question, time.monotonic(), StreamedAnswer()
         bound = candidate.bound(question, question.messages)
-        await asking.account.cover(bound)
+        await asking.account.cover(candidate, bound)
         request = candidate.request(question, question.messages)
         context = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
         try:
@@ -160,7 +171,7 @@ class CompletionStream:
         assert self._asking is not None
         self._asking.breakers.failed(opened.candidate.circuit, error)
         await self._close(opened, "cut", error)
-        return StreamInterruptedError(
+        interrupted = StreamInterruptedError(
             f"the stream of {opened.candidate.route.asked} broke after {len(self._seen.text)} characters: {error}",
             partial_text=self._seen.text,
             provider=opened.candidate.route.provider,
@@ -168,6 +179,8 @@ class CompletionStream:
             attempts=self._asking.account.attempts,
             cost_usd=self._asking.account.cost_usd,
         )
+        await self._tell_of_end(self._asking, interrupted)
+        return interrupted
 
     async def _finish(self, opened: _Opened) -> None:
         assert self._asking is not None
@@ -177,7 +190,7 @@ class CompletionStream:
         self._completion = Completion(
             text=self._seen.text,
             parsed=None,
-            tool_calls=self._seen.tool_calls(),
+            tool_calls=self._seen.tool_calls,
             finish_reason=self._seen.finish_reason,
             usage=account.usage,
             cost_usd=account.cost_usd,
@@ -190,12 +203,16 @@ class CompletionStream:
             seconds_to_first_token=opened.seconds_to_first_token,
             request_id=self._seen.request_id,
         )
+        await self._tell_of_end(self._asking, None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._opened is not None and self._completion is None and self._error is None:
             await self._close(self._opened, "cancelled", None)
+            if self._asking is not None:
+                # Left before its end, by the caller's own choice or by an exception of the caller's.
+                await self._tell_of_end(self._asking, error or asyncio.CancelledError("the stream was left"))
 
     async def _close(self, opened: _Opened, status: CallStatus, error: LLMError | None) -> None:
         """Close the provider's connection first, then charge what is known and settle."""
@@ -217,52 +234,6 @@ class CompletionStream:
         prompt = upper_bound(asking.question.messages, asking.question.tools, None)
         used = Usage(input_tokens=prompt, output_tokens=seen.output_bytes)
         return Charge(min(opened.bound, opened.candidate.charge(used, None, bound=opened.bound).nano), "estimate", used)
-
-
-class _Seen:
-    """What a stream has brought so far."""
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._calls: dict[int, _PartialCall] = {}
-        self.output_bytes = 0
-        self.finish_reason: str | None = None
-        self.usage: Usage | None = None
-        self.cost_usd: Decimal | None = None
-        self.answered_by: str | None = None
-        self.request_id: str | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(self._texts)
-
-    def add(self, chunk: WireChunk) -> None:
-        if chunk.text:
-            self._texts.append(chunk.text)
-        self.output_bytes += len(chunk.text.encode()) + len(chunk.reasoning.encode())
-        for delta in chunk.tool_calls:
-            self._calls.setdefault(delta.index, _PartialCall()).add(delta)
-            self.output_bytes += len(delta.arguments.encode())
-        self.finish_reason = chunk.finish_reason or self.finish_reason
-        self.usage = chunk.usage or self.usage
-        self.cost_usd = self.cost_usd if chunk.cost_usd is None else chunk.cost_usd
-        self.answered_by = chunk.answered_by or self.answered_by
-        self.request_id = chunk.request_id or self.request_id
-
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        return tuple(ToolCall(c.id, c.name, "".join(c.arguments)) for _, c in sorted(self._calls.items()))
-
-
-@dataclass(slots=True)
-class _PartialCall:
-    id: str = ""
-    name: str = ""
-    arguments: list[str] = field(default_factory=list[str])
-
-    def add(self, delta: ToolCallDelta) -> None:
-        self.id = delta.id or self.id
-        self.name = delta.name or self.name
-        self.arguments.append(delta.arguments)
 
 
 @asynccontextmanager

@@ -69,8 +69,10 @@ class StepLedger:
     async def reserve(self, call: PlannedCall) -> Reservation:
         return await self._tracker.reserve(call)
 
-    async def extend(self, reservation: Reservation, more_nano: int) -> Reservation:
-        return await self._tracker.extend(reservation, more_nano)
+    async def extend(
+        self, reservation: Reservation, more_nano: int, *, model: str | None = None, provider: str | None = None
+    ) -> Reservation:
+        return await self._tracker.extend(reservation, more_nano, model=model, provider=provider)
 
     async def release(self, reservation: Reservation) -> None:
         await self._tracker.release(reservation)
@@ -93,6 +95,8 @@ class StepLedger:
     async def _finish(self, step: StepOutput, reservation: Reservation, outcome: Outcome) -> tuple[LeaseState, Json]:
         for wait in (*_WAITS, None):
             try:
+                # A reserve that was made while the database was away must be in it to be settled with the step.
+                await self._tracker.replay()
                 return await self._db.runs.finish_step(
                     self._lease, step, reservation_id=reservation.id, outcome=outcome_json(outcome)
                 )

@@ -61,7 +61,10 @@ class CachedSearch:
 
     async def find(self, request: SearchRequest, payer: Payer) -> Found:
         """The answer, from the nearest tier that has one. Raises `SearchError` or `BudgetExceededError`."""
-        key = cache_key(request, self._provider.identity)
+        identity = self._provider.identity
+        if identity is None:
+            return await self._find_anew(request, payer)
+        key = cache_key(request, identity)
         held = self._memory.get(key)
         if held is not None:
             self._count("memory_hits", key)
@@ -83,6 +86,36 @@ class CachedSearch:
                 found = Found(found.results, "coalesced", found.skipped)
             self._count(found.source, key)
             return found
+
+    async def peek(self, request: SearchRequest) -> Found | None:
+        """A fresh answer from a tier that has one; nothing is asked upstream."""
+        identity = self._provider.identity
+        if identity is None:
+            return None
+        key = cache_key(request, identity)
+        source: Figure = "memory_hits"
+        results = None if (entry := self._memory.get(key)) is None else entry.results
+        if results is None and self._shared is not None:
+            generation = self._memory.generation
+            held = await self._shared.peek(key)
+            if held is not None:
+                source, results = "db_hits", held.results
+                self._remember(key, request, results, min(held.fresh_seconds, self._times.memory), generation)
+        if results is None:
+            return None
+        self._count(source, key)
+        return Found(results, source)
+
+    async def _find_anew(self, request: SearchRequest, payer: Payer) -> Found:
+        """For a provider whose answers are not cached."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        try:
+            answer = await self._upstream.ask(request, payer, deadline=deadline)
+        except LLMCommonError:
+            self._statistics.count({"errors": 1})
+            raise
+        self._statistics.count({"misses": 1, "skipped_items": answer.skipped})
+        return Found(answer.results, "misses", answer.skipped)
 
     def _count(self, source: Figure, key: str) -> None:
         if source == "misses":

@@ -90,4 +90,5 @@ def summary(figures: Mapping[Figure, int]) -> dict[str, float | int]:
     hits = sum(figures[figure] for figure in _HITS)
     searches = sum(figures[figure] for figure in _SEARCHES)
     rate = round(hits / searches, 6) if searches else 0.0
-    return {"total_searches": searches, "cache_hits": hits, "hit_rate": rate, **figures}
+    known = {figure: figures[figure] for figure in _FIGURES}
+    return {"total_searches": searches, "cache_hits": hits, "hit_rate": rate, **known}

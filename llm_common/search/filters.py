@@ -3,7 +3,7 @@
 A provider takes no domain, one, or many; wildcards none of them takes. What it cannot do is done here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import chain, zip_longest
@@ -13,21 +13,24 @@ from llm_common.search.query import MAX_COUNT, Query, Recency, SearchRequest
 from llm_common.search.result import SearchResult
 from llm_common.search.urls import canonical_url
 
-__all__ = ["Abilities", "DomainFilter", "Filtered", "filtered", "plan"]
+__all__ = ["RECENCY_DAYS", "Abilities", "DomainFilter", "Filtered", "filtered", "plan"]
 
 DomainFilter = Literal["none", "one", "many"]
 
 #: Where most hits will be dropped here, more are asked for: a search costs the same whatever its count.
 _WIDER = 5
-_DAYS: dict[Recency, int] = {"1d": 1, "1w": 7, "1m": 31, "1y": 366}
+#: How many days a recency reaches back.
+RECENCY_DAYS: Mapping[Recency, int] = {"1d": 1, "1w": 7, "1m": 31, "1y": 366}
 
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """Which filters a provider applies itself."""
+    """Which filters a provider applies itself, and how much it takes and gives in one request."""
 
     domains: DomainFilter = "none"
     recency: bool = False
+    max_count: int = MAX_COUNT
+    max_domains: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,8 @@ def plan(query: Query, abilities: Abilities) -> tuple[SearchRequest, ...]:
     recency_here = query.recency is not None and not abilities.recency
     domains_here = bool(query.wildcards) or (bool(query.domains) and abilities.domains == "none")
     recency = None if recency_here else query.recency
-    wide = min(MAX_COUNT, query.count * _WIDER)
-    count = wide if recency_here else query.count
+    wide = min(abilities.max_count, query.count * _WIDER)
+    count = wide if recency_here else min(abilities.max_count, query.count)
     requests = [SearchRequest(query.text, count, group, recency) for group in _groups(query, abilities)]
     if domains_here or not requests:
         requests.append(SearchRequest(query.text, wide if domains_here else count, (), recency))
@@ -56,7 +59,8 @@ def _groups(query: Query, abilities: Abilities) -> list[tuple[str, ...]]:
     """The plain domains, as many to a request as the provider takes."""
     if abilities.domains == "none" or not query.domains:
         return []
-    return [query.domains] if abilities.domains == "many" else [(domain,) for domain in query.domains]
+    size = abilities.max_domains if abilities.domains == "many" else 1
+    return [query.domains[start : start + size] for start in range(0, len(query.domains), size)]
 
 
 def filtered(
@@ -101,7 +105,7 @@ def _within(host: str, domain: str) -> bool:
 
 def _recent(result: SearchResult, recency: Recency | None, today: date) -> bool:
     published = result.published
-    return recency is None or published is None or published >= today - timedelta(days=_DAYS[recency])
+    return recency is None or published is None or published >= today - timedelta(days=RECENCY_DAYS[recency])
 
 
 def _in_turns(lists: Sequence[Sequence[SearchResult]]) -> Iterable[SearchResult]:

@@ -66,11 +66,15 @@ class OutageLedger:
             self._standing_in.add(reservation.id)
             return reservation
 
-    async def extend(self, reservation: Reservation, more_nano: int) -> Reservation:
+    async def extend(
+        self, reservation: Reservation, more_nano: int, *, model: str | None = None, provider: str | None = None
+    ) -> Reservation:
         if reservation.id in self._standing_in:
-            return await self._stand_in.extend(reservation, more_nano)
+            return await self._stand_in.extend(reservation, more_nano, model=model, provider=provider)
         try:
-            return await self._outage.call(lambda: self._ledger.extend(reservation, more_nano))
+            return await self._outage.call(
+                lambda: self._ledger.extend(reservation, more_nano, model=model, provider=provider)
+            )
         except DatabaseError:
             # No budget can refuse it, and the truth is written by `settle`.
             return reservation

@@ -40,8 +40,8 @@ class SearchProvider(Protocol):
         ...
 
     @property
-    def identity(self) -> str:
-        """Part of every cache key: differs wherever the same request may be answered differently."""
+    def identity(self) -> str | None:
+        """Part of every cache key: differs wherever the same request may be answered differently. None: not cached."""
         ...
 
     @property

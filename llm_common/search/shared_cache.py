@@ -90,6 +90,15 @@ class SharedCache:
                 )
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (spreads the crowd, guards nothing)
 
+    async def peek(self, key: str) -> Held | None:
+        """A fresh answer, if there is one; nobody is waited for and no lease is taken."""
+        with suppress(DatabaseError):  # logged by the outage
+            lookup = await self._outage.call(lambda: self._functions.peek(key, max_age=self._times.shared))
+            if lookup is not None:
+                with suppress(ValidationError):  # whoever looks with a lease deletes it
+                    return Held(_RESULTS.validate_python(lookup.results), lookup.fresh_seconds)
+        return None
+
     async def _look_once(self, key: str, request: SearchRequest) -> Held | Lease | None:
         """None: wait, somebody else is fetching."""
         lookup = await self._outage.call(

@@ -8,10 +8,12 @@ from typing import Any, Generic, TypeVar
 from llm_common.exceptions import SearchError
 from llm_common.per_loop import PerLoop
 
-__all__ = ["SingleFlight"]
+__all__ = ["CLOSED", "SingleFlight"]
 
 T = TypeVar("T")
 
+#: `SearchError.code` where the client was closed under the search: no other provider is to be asked.
+CLOSED = "closed"
 _GRACE_SECONDS = 5.0
 
 
@@ -37,7 +39,7 @@ class SingleFlight(Generic[T]):
             return await asyncio.shield(flight)
         except asyncio.CancelledError:
             if flight.cancelled() and not _caller_is_cancelled():
-                raise SearchError("the search was cut off, because its client was closed") from None
+                raise SearchError("the search was cut off, because its client was closed", code=CLOSED) from None
             raise
 
     def under_way(self, key: str) -> asyncio.Task[T] | None:

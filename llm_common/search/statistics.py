@@ -1,7 +1,8 @@
 """Hands the counters over to Postgres, in batches and beside the searches."""
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -13,7 +14,7 @@ from llm_common.per_loop import PerLoop
 from llm_common.search.counters import Batch, Counters, Figure, summary
 from llm_common.search.outage import Outage
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "report"]
 
 _BATCH_EVENTS = 50
 _BATCH_SECONDS = 10.0
@@ -66,16 +67,9 @@ class Statistics:
             self._counters.give_back(batch)
             raise
 
-    async def report(self) -> dict[str, Any]:
-        """What `get_cache_stats()` shows: of all processes where there is a database, else of this one."""
-        await self.flush()
-        functions = self._functions
-        if functions is not None:
-            try:
-                return _with_dollars({"scope": "database", **await self._outage.call(functions.stats)})
-            except DatabaseError:
-                pass  # logged by the outage; the scope says what is shown instead
-        return _with_dollars({"scope": "process", **summary(self._counters.totals())})
+    def totals(self) -> dict[Figure, int]:
+        """Everything that this process has counted."""
+        return self._counters.totals()
 
     async def aclose(self) -> None:
         pending = self._pending.pop()
@@ -84,6 +78,23 @@ class Statistics:
                 pending.timer.cancel()
             await asyncio.gather(*pending.flushes)
         await self.flush()
+
+
+async def report(
+    of_providers: Sequence[Statistics], functions: SearchCacheFunctions | None, outage: Outage
+) -> dict[str, Any]:
+    """What `get_cache_stats()` shows: of all processes where there is a database, else of this one."""
+    for one in of_providers:
+        await one.flush()
+    if functions is not None:
+        try:
+            return _with_dollars({"scope": "database", **await outage.call(functions.stats)})
+        except DatabaseError:
+            pass  # logged by the outage; the scope says what is shown instead
+    totals: Counter[Figure] = Counter()
+    for one in of_providers:
+        totals.update(one.totals())
+    return _with_dollars({"scope": "process", **summary(totals)})
 
 
 def _with_dollars(figures: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """One story per namespace of `Database`: each of its methods, called at least once, and what it answered."""
 
 import asyncio
+import dataclasses
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -12,6 +14,7 @@ from llm_common.db.functions.ledger import LedgerFunctions, Limit, external_json
 from llm_common.db.functions.rollout import ArmOutcome, RolloutFunctions
 from llm_common.db.functions.runs import Lease, RunFunctions, StepOutput
 from llm_common.db.functions.search_cache import SearchCacheFunctions
+from llm_common.db.functions.search_documents import SearchDocumentFunctions
 from llm_common.exceptions import LLMCommonError
 from llm_common.models import CostMetrics, Outcome, PlannedCall, Usage
 
@@ -23,6 +26,8 @@ class Transcript:
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, Any]] = []
+        #: The methods that gave more than an error.
+        self.answered: set[str] = set()
 
     async def note(self, answer: Awaitable[Any]) -> Any:
         """Wait for a method's answer and write it down under the method's name."""
@@ -34,7 +39,25 @@ class Transcript:
             self.entries.append((name, (type(error).__name__, str(error), told)))
             return None
         self.entries.append((name, value))
+        self.answered.add(name)
         return value
+
+    def without_chance(self) -> list[tuple[str, str]]:
+        """Ids and times differ from run to run: ids are numbered as they appear, times are only said to be there."""
+        known: dict[str, str] = {}
+
+        def number(match: re.Match[str]) -> str:
+            return known.setdefault(match[0], f"<id {len(known)}>")
+
+        told: list[tuple[str, str]] = []
+        for name, value in self.entries:
+            text = repr(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value)
+            text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", number, text)
+            text = re.sub(r"datetime\.datetime\([^)]*?(tzinfo=[\w.]+)[^)]*\)", r"<time \1>", text)
+            text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*", "<time>", text)
+            text = re.sub(r"('fresh_seconds': )[1-9][\d.]+", r"\1<some>", text)
+            told.append((name, text))
+        return told
 
 
 def _id(number: int) -> str:
@@ -77,6 +100,10 @@ async def ledger(functions: LedgerFunctions, transcript: Transcript, _: Any) -> 
     await note(functions.settle(_id(404), outcome(1)))
     await note(functions.settle("no uuid", outcome(1)))
     await note(functions.reserve(planned(3, 50_000_000), limits, hold_seconds=60.0))
+    second = (Limit("model:m/2", "day", 50_000_001),)
+    for more, extension in ((1, 13), (1, 14)):
+        asked = {"model": "m/2", "provider": "zai", "limits": second}
+        await note(functions.extend(_id(3), more, extension_id=_id(extension), **asked))
     await note(functions.release(_id(3)))
     await note(functions.release(_id(3)))
     await note(functions.settle(_id(3), outcome(1)))
@@ -89,6 +116,11 @@ async def ledger(functions: LedgerFunctions, transcript: Transcript, _: Any) -> 
     await asyncio.sleep(0.01)
     await note(functions.expire(max_rows=10, project="p"))
     await note(functions.expire(max_rows=10, project=None))
+    early = datetime(2026, 11, 2, 12, tzinfo=UTC)
+    await note(functions.adopt(planned(6, 3_000_000), limits, hold_seconds=60.0, reserved_at=early))
+    await note(functions.adopt(planned(6, 3_000_000), limits, hold_seconds=60.0, reserved_at=early))
+    await note(functions.forecast("p", date(2026, 11, 2)))
+    await note(functions.forecast("p", None))
     await note(functions.total("p", None, None))
     await note(functions.total("p", date(2026, 11, 1), date(2026, 11, 1)))
     await note(functions.breakdown(date(2026, 1, 1), date(2036, 1, 1), group_by="model", project="p"))
@@ -124,6 +156,8 @@ async def search_cache(functions: SearchCacheFunctions, transcript: Transcript, 
     await put("a", _id(1))
     await put("a", first.lease)
     await lookup("a")
+    await note(functions.peek("a", max_age=3600.0))
+    await note(functions.peek("b", max_age=3600.0))
     second = await lookup("b")
     await note(functions.release("b", second.lease))
     await note(functions.release("b", second.lease))
@@ -134,6 +168,27 @@ async def search_cache(functions: SearchCacheFunctions, transcript: Transcript, 
     await note(functions.invalidate("all"))
     await note(functions.invalidate("colour", "x"))
     await note(functions.cleanup())
+
+
+async def search_documents(functions: SearchDocumentFunctions, transcript: Transcript, _: Any) -> None:
+    note = transcript.note
+    documents: list[dict[str, Any]] = [
+        {"url": f"https://{host}/{n}", "host": host, "title": f"Title {n}", "content": text, "published": published}
+        for n, (host, text, published) in enumerate(
+            [
+                ("a.gov", f"The board regulates water. {_WORDS}", "2026-11-01"),
+                ("b.edu", "Water is wet, and water flows.", None),
+                ("b.edu", "Nothing of interest.", "2020-01-01"),
+            ]
+        )
+    ]
+    await note(functions.put(documents))
+    await note(functions.put(documents[:1]))
+    await note(functions.find("water", count=5, domains=(), since=None))
+    await note(functions.find("water", count=1, domains=("a.gov",), since=date(2026, 1, 1)))
+    await note(functions.find("fire", count=5, domains=(), since=None))
+    await note(functions.delete([documents[0]["url"], "https://unknown/"]))
+    await note(functions.delete(None))
 
 
 async def runs(functions: RunFunctions, transcript: Transcript, db: Any) -> None:
@@ -226,6 +281,7 @@ async def rollout(functions: RolloutFunctions, transcript: Transcript, _: Any) -
 SCENARIOS: dict[str, Callable[[Any, Transcript, Any], Awaitable[None]]] = {
     "ledger": ledger,
     "search_cache": search_cache,
+    "search_documents": search_documents,
     "runs": runs,
     "conversations": conversations,
     "rollout": rollout,

@@ -385,3 +385,27 @@ async def test_reports_count_the_dead(tracker: CostTracker):
     await asyncio.sleep(0.005)
     assert await tracker.get_daily_cost() == Decimal("0.01")
     assert await tracker.expire() == 0
+
+
+async def test_the_forecast_is_the_projects_own(db: Database, tracker: CostTracker):
+    """Other projects are not in it; a day can be given as a text; the dead are charged first."""
+    await CostTracker(db, project="q").log_cost(CostMetrics("m", "s", Decimal(9), 0, datetime(2026, 1, 9, tzinfo=UTC)))
+    for day in range(5, 10):
+        await tracker.log_cost(CostMetrics("m", "s", Decimal(day), 0, datetime(2026, 1, day, tzinfo=UTC)))
+    seen = await tracker.forecast("2026-01-09")
+    assert (seen.basis_days, seen.mean_usd, seen.spent_usd) == (4, Decimal("6.5"), 35)
+    assert seen.expected_usd == 26 + 9 + Decimal("6.5") * 22
+    await tracker.reserve(call(hold_seconds=0.001))
+    await asyncio.sleep(0.005)
+    today = await tracker.forecast()
+    assert (today.spent_usd, today.expected_usd is None) == (Decimal("0.01"), today.basis_days < 3)
+    with pytest.raises(InvalidInputError, match="soon"):
+        await tracker.forecast("soon")
+
+
+async def test_the_extended_reservation_names_the_model_asked_now(tracker: CostTracker, dsn: str):
+    """Who settles sees the grown bound; the row is that of whom the outcome names."""
+    held = await tracker.extend(await tracker.reserve(call(10)), 5, model="n", provider="y")
+    assert (held.call.model, held.call.provider, held.call.bound_nano) == ("n", "y", 15)
+    await tracker.settle(held, Outcome(model="n", provider="y", cost_nano=12, price_source="map", status="ok"))
+    assert rows(dsn, "SELECT model, provider FROM cost_tracking") == [("n", "y")]

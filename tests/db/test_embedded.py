@@ -7,11 +7,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from llm_common.db import cluster, embedded
 from llm_common.db.database import Database
@@ -53,11 +54,19 @@ def folder(new_folder: Path, made: Path) -> Path:
 @contextmanager
 def user_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Another process that uses the server; it leaves when its standard input closes. Yields it and its DSN."""
-    with subprocess.Popen(
+    with starting_process(folder) as process:
+        yield process, said(process)
+
+
+def starting_process(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-c", _USE_UNTIL_TOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield process, process.stdout.readline().strip()
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def leave(process: subprocess.Popen[str]) -> None:
@@ -97,12 +106,14 @@ def test_status_tells_what_is_there(new_folder: Path) -> None:
 
 
 def test_processes_that_start_at_once_share_one_server(new_folder: Path) -> None:
-    """Two processes that find an empty folder at the same time end up with one server."""
-    with user_process(new_folder) as (first, dsn), user_process(new_folder) as (second, other_dsn):
-        assert dsn == other_dsn
-        leave(first)
-        assert embedded.status(new_folder).running
-        leave(second)
+    """Processes that find an empty folder at the same time end up with one server."""
+    with ExitStack() as running:
+        processes = [running.enter_context(starting_process(new_folder)) for _ in range(3)]
+        dsns = {said(process) for process in processes}
+        assert len(dsns) == 1
+        assert dsns != {""}
+        for process in processes:
+            leave(process)
 
 
 def test_the_last_user_stops_the_server(folder: Path) -> None:
@@ -173,10 +184,12 @@ def test_a_half_made_cluster_is_made_again(new_folder: Path) -> None:
 def test_the_folder_may_have_any_name(folder: Path, name: str) -> None:
     """Names that a socket's path or PostgreSQL's settings cannot take work too."""
     folder = folder.rename(folder.with_name(name))
-    with psycopg.connect(embedded.start(folder)) as connection:
+    dsn = embedded.start(folder)
+    with psycopg.connect(dsn) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     connection.close()
     embedded.stop(folder)
+    assert not Path(str(conninfo_to_dict(dsn)["host"])).exists()
 
 
 def test_nothing_is_printed(new_folder: Path) -> None:
@@ -186,6 +199,15 @@ def test_nothing_is_printed(new_folder: Path) -> None:
         [sys.executable, "-c", program, str(new_folder)], env={"PATH": os.defpath}, capture_output=True, check=True
     )
     assert (done.stdout, done.stderr) == (b"", b"")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_the_server_gets_no_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment holds, keys and settings for another Postgres among it, is not the server's."""
+    monkeypatch.setenv("OPENAI_API_KEY", "my-secret")
+    monkeypatch.setenv("PGPORT", "1")
+    assert "port=5432" in embedded.start(folder)
+    assert b"my-secret" not in Path(f"/proc/{embedded.status(folder).pid}/environ").read_bytes()
 
 
 def test_a_failed_statement_is_not_logged(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -203,11 +204,11 @@ async def test_not_a_number_is_refused(calls: Database) -> None:
 
 async def test_errors_carry_no_values(calls: Database) -> None:
     """Neither the message nor what a log prints of the exception has the caller's text in it."""
+    text = "prompt".upper()  # so that the line of source in the traceback does not have it
     with pytest.raises(DatabaseError) as caught:
-        await calls.call("nap", {"seconds": "my secret prompt"})
+        await calls.call("nap", {"seconds": text})
     assert caught.value.sqlstate == "22P02"
-    assert "secret" not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert text not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_an_unmigrated_database_says_so(calls: Database) -> None:
@@ -326,7 +327,7 @@ async def use_hosts_pool(database: Database, observer: psycopg.AsyncConnection) 
         await database.call("note_and_fail", {"word": "rolled back"})
     assert await (await observer.execute("SELECT word FROM note")).fetchall() == [("committed",)]
     assert await database.call("notes", {}) == 1
-    for _ in range(8):
+    for _ in range(20):
         assert await database.call("prepared", {}) == 0
 
 

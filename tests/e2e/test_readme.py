@@ -39,7 +39,12 @@ def test_the_settings_of_the_readme_are_those_that_are_read():
     section = README.split("## Settings")[1].split("\n## ")[0]
     listed = set(re.findall(r"`([A-Z_]{6,})`", section))
     source = (ROOT / "llm_common/settings.py").read_text()
-    assert listed == set(re.findall(r'"([A-Z_]{6,})"', source)) - {"PROVIDER_KEYS", "PROVIDER_URLS"}
+    assert listed == set(re.findall(r'"([A-Z_]{6,})"', source)) - {
+        "PROVIDER_KEYS",
+        "PROVIDER_URLS",
+        "SEARCH_KEYS",
+        "SEARCH_URLS",
+    }
 
 
 @pytest.fixture

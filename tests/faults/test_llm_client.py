@@ -104,7 +104,7 @@ async def test_anthropic_is_asked_through_litellm_like_everybody_else(provider, 
     with block_network():
         async with LLMClient(cost_tracker=ledger, model=model, breakers=Breakers()) as llm:
             completion = await llm.complete("Is it?", max_tokens=100)
-            verdict = await llm.chat("Judge!", response_model=Verdict, temperature=None, max_tokens=100)
+            verdict = await llm.chat("Judge!", response_model=Verdict, max_tokens=100)
             async with llm.stream("Count!", max_tokens=100) as stream:
                 text = "".join([delta.text async for delta in stream])
     assert (completion.text, completion.usage, completion.provider) == ("Yes.", USAGE, "anthropic")
@@ -112,6 +112,16 @@ async def test_anthropic_is_asked_through_litellm_like_everybody_else(provider, 
     assert verdict == Verdict(guilty=False, reason="alibi")
     assert text == "one two"
     assert {request.provider for request in provider.requests} == {"anthropic"}
+
+
+async def test_a_default_temperature_is_left_out_where_it_is_refused(llm, provider):
+    """Claude 5.5 takes no temperature: the contract's 0.7 is not sent there, but one of the caller's own is."""
+    await llm.chat("Hi", "anthropic/claude-sonnet-5-5", max_tokens=10)
+    await llm.chat("Hi", MODEL)
+    assert "temperature" not in provider.requests[0].body
+    assert provider.requests[1].body["temperature"] == 0.7
+    with pytest.raises(LLMError, match="temperature"):
+        await llm.chat("Hi", "anthropic/claude-sonnet-5-5", temperature=0.3, max_tokens=10)
 
 
 async def test_extra_arguments_reach_the_provider(llm, provider):

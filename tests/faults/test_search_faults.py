@@ -3,7 +3,7 @@ import json
 import signal
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -71,6 +71,24 @@ async def test_two_processes_of_fifty_callers_cost_one_search(dsn, fake_provider
         said = [json.loads(await process.stdout.readline()) for process in (one, other)]
     assert said == [{"answers": 50, "sizes": [1]}] * 2
     assert len(asked(fake_provider_env)) == 1
+
+
+async def test_four_processes_of_two_hundred_callers_cost_one_search(dsn, fake_provider_env):
+    """Eight hundred callers of one cold key: one upstream request, one ledger row, and everybody has the answer."""
+    async with AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(worker(dsn, 200)) for _ in range(4)]
+        fake_provider_env.script(Reply(results=(HIT,), delay=0.5))
+        await asyncio.gather(*(go(process) for process in workers))
+        said = [json.loads(await process.stdout.readline()) for process in workers]
+    assert said == [{"answers": 200, "sizes": [1]}] * 4
+    assert len(asked(fake_provider_env)) == 1
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT count(*) FROM cost_tracking").fetchone()
+        counted = connection.execute("SELECT sum(misses), sum(coalesced + db_hits + memory_hits) FROM web_search_stats")
+        figures = counted.fetchone()
+    # The four warm-ups, one after the other, were a search of their own.
+    assert rows == (2,)
+    assert figures == (2, 799 + 3)
 
 
 async def test_a_killed_leader_is_replaced_within_its_lease(dsn, fake_provider_env):

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -195,3 +196,34 @@ async def test_a_record_counts_without_a_reserve():
     ledger = LocalLedger([limit(10)])
     await ledger.record(call(0), cost(12))
     assert ledger.spent_today_nano == 12
+
+
+async def test_the_next_model_of_a_fallback_is_held_to_its_own_budget():
+    """All that is set aside must fit it, also where no more is needed; the one that is paid keeps the cost."""
+    ledger = LocalLedger([limit(100, scope="model")])
+    held = await ledger.reserve(call(60))
+    other = await ledger.reserve(replace(call(41), model="b"))
+    with pytest.raises(BudgetExceededError) as refused:
+        await ledger.extend(held, 0, model="b", provider="q")
+    assert refused.value.budget == "model:b/day"
+    await ledger.release(other)
+    held = await ledger.extend(held, 40, model="b", provider="q")
+    assert (held.call.model, held.call.provider, held.call.bound_nano) == ("b", "q", 100)
+    for model in ("m", "b"):
+        with pytest.raises(BudgetExceededError):
+            await ledger.reserve(replace(call(1), model=model))
+    await ledger.settle(held, replace(cost(90), model="b"))
+    await ledger.reserve(call(100))
+    with pytest.raises(BudgetExceededError):
+        await ledger.reserve(replace(call(11), model="b"))
+
+
+async def test_a_dead_call_is_charged_to_the_model_asked_last():
+    """On a new day what nobody settled is charged, to one model only."""
+    clock = Clock(2026, 1, 1, 12)
+    ledger = LocalLedger([limit(100, "month", "model")], now=clock)
+    await ledger.extend(await ledger.reserve(call(60)), 0, model="b")
+    clock.now += timedelta(days=1)
+    await ledger.reserve(call(100))
+    with pytest.raises(BudgetExceededError):
+        await ledger.reserve(replace(call(41), model="b"))

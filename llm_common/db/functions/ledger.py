@@ -17,6 +17,7 @@ from llm_common.money import to_nano, to_usd
 __all__ = [
     "BudgetAlert",
     "BudgetStatus",
+    "CostForecast",
     "CostSummary",
     "Entry",
     "LedgerFunctions",
@@ -88,6 +89,25 @@ class CostSummary:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostForecast:
+    """Where a month's spend is heading: `expected_usd` at the end of `ends`, likely from `low_usd` to `high_usd`.
+
+    Foretold from `mean_usd`, what the last `basis_days` full days (at most 7) cost on average. With fewer than 3 of
+    them nothing is foretold, and the three amounts are None. The formula is told at `cost_forecast` in
+    migrations/20261121000130_cost_reports.sql.
+    """
+
+    as_of: date
+    ends: date
+    spent_usd: Decimal
+    basis_days: int
+    mean_usd: Decimal | None
+    expected_usd: Decimal | None
+    low_usd: Decimal | None
+    high_usd: Decimal | None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What a change of the ledger answers. `changed` is False for a repetition; tell of each of `alerts`, once."""
@@ -108,14 +128,41 @@ class LedgerFunctions:
         arguments: dict[str, Json] = {"call": dict(call), "limits": _limits(limits), "hold_seconds": hold_seconds}
         return read_entry(await self._call("reserve_cost", arguments))
 
-    async def extend(self, reservation_id: str, more_nano: int, *, extension_id: str) -> Entry:
-        """Raises `BudgetExceededError`; repeating it with the same `extension_id` is harmless."""
+    async def extend(
+        self,
+        reservation_id: str,
+        more_nano: int,
+        *,
+        extension_id: str,
+        model: str | None = None,
+        provider: str | None = None,
+        limits: Sequence[Limit] = (),
+    ) -> Entry:
+        """With a model, all that is set aside must also fit its `limits`.
+
+        Raises `BudgetExceededError`; repeating it with the same `extension_id` is harmless.
+        """
         arguments: dict[str, Json] = {
             "reservation_id": reservation_id,
             "more_nano": more_nano,
             "extension_id": extension_id,
+            "model": model,
+            "provider": provider,
+            "limits": _limits(limits),
         }
         return read_entry(await self._call("extend_cost", arguments))
+
+    async def adopt(
+        self, call: Mapping[str, Json], limits: Sequence[Limit], *, hold_seconds: float, reserved_at: datetime
+    ) -> Entry:
+        """Take in a reservation that was made without the database. Never refused; repeating it is harmless."""
+        arguments: dict[str, Json] = {
+            "call": dict(call),
+            "limits": _limits(limits),
+            "hold_seconds": hold_seconds,
+            "reserved_at": reserved_at.isoformat(),
+        }
+        return read_entry(await self._call("adopt_cost", arguments))
 
     async def settle(self, reservation_id: str, outcome: Mapping[str, Json]) -> Entry:
         """`outcome` is of `outcome_json`. Raises `DatabaseError` for a reservation that was released."""
@@ -156,6 +203,11 @@ class LedgerFunctions:
             "project": project,
         }
         return [_summary(group) for group in _list(await self._call("cost_breakdown", arguments))]
+
+    async def forecast(self, project: str, as_of: date | None) -> CostForecast:
+        """The spend of `as_of`'s month to its end; None is the project's today."""
+        arguments: dict[str, Json] = {"project": project, "as_of": as_of.isoformat() if as_of else None}
+        return _forecast(await self._call("cost_forecast", arguments))
 
     async def budget_status(self, project: str, limits: Sequence[Limit]) -> list[BudgetStatus]:
         """The windows that are open now, the project's own first."""
@@ -224,7 +276,7 @@ def external_json(metrics: CostMetrics, *, project: str, call_id: str, key: str 
 def read_entry(answer: Json) -> Entry:
     """What `reserve_cost`, `extend_cost`, `settle_cost` and `record_cost` return."""
     fields = _fields(answer)
-    changed = fields.get("settled", fields.get("recorded", True))
+    changed = fields.get("settled", fields.get("recorded", fields.get("adopted", True)))
     return Entry(bool(changed), _int(fields, "spent_today_nano"), _alerts(fields))
 
 
@@ -260,6 +312,20 @@ def _summary(answer: Json) -> CostSummary:
     )
 
 
+def _forecast(answer: Json) -> CostForecast:
+    fields = _fields(answer)
+    return CostForecast(
+        as_of=date.fromisoformat(str(fields["as_of"])),
+        ends=date.fromisoformat(str(fields["ends"])),
+        spent_usd=_usd(fields, "spent_nano"),
+        basis_days=_int(fields, "basis_days"),
+        mean_usd=_usd_or_none(fields, "mean_nano"),
+        expected_usd=_usd_or_none(fields, "expected_nano"),
+        low_usd=_usd_or_none(fields, "low_nano"),
+        high_usd=_usd_or_none(fields, "high_nano"),
+    )
+
+
 def _status(answer: Json) -> BudgetStatus:
     fields = _fields(answer)
     resets = fields["resets_at"]
@@ -267,7 +333,7 @@ def _status(answer: Json) -> BudgetStatus:
         scope=str(fields["scope"]),
         window=cast("BudgetWindow", fields["window"]),
         starts=date.fromisoformat(str(fields["starts"])),
-        limit_usd=None if fields["limit_nano"] is None else _usd(fields, "limit_nano"),
+        limit_usd=_usd_or_none(fields, "limit_nano"),
         spent_usd=_usd(fields, "spent_nano"),
         reserved_usd=_usd(fields, "reserved_nano"),
         over_usd=_usd(fields, "over_nano"),
@@ -296,3 +362,7 @@ def _int(fields: Mapping[str, Json], name: str) -> int:
 
 def _usd(fields: Mapping[str, Json], name: str) -> Decimal:
     return to_usd(_int(fields, name))
+
+
+def _usd_or_none(fields: Mapping[str, Json], name: str) -> Decimal | None:
+    return None if fields.get(name) is None else _usd(fields, name)

@@ -48,6 +48,18 @@ class SearchCacheFunctions:
             fresh_seconds=float(fresh) if isinstance(fresh, (int, float)) else 0.0,
         )
 
+    async def peek(self, key: str, *, max_age: float) -> CacheLookup | None:
+        """A hit, or None: no lease is taken, and a stale answer is none."""
+        answer = await self._call("search_cache_peek", {"key": key, "max_age_seconds": max_age})
+        if not isinstance(answer, dict):
+            return None
+        results, fresh = answer.get("results"), answer.get("fresh_seconds")
+        return CacheLookup(
+            "hit",
+            results if isinstance(results, list) else (),
+            fresh_seconds=float(fresh) if isinstance(fresh, (int, float)) else 0.0,
+        )
+
     async def renew(self, key: str, lease: str, *, lease_seconds: float) -> bool:
         """Keep a lease for `lease_seconds` from now; False when it was lost."""
         return bool(

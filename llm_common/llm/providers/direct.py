@@ -113,6 +113,8 @@ class DirectWire:
             raise aiohttp.InvalidURL("", "no base URL")
         headers = dict(extra_headers(request))
         if route.api_key is not None:
+            if not route.api_key.isprintable():  # before a connection is opened for it
+                raise ValueError("the key has a line break or another control character in it")
             headers["Authorization"] = f"Bearer {route.api_key}"
         session = await self._sessions.get()
         return await session.post(

@@ -1,6 +1,7 @@
 """What people run, the indexes behind it, and who may."""
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import psycopg
 import pytest
@@ -73,6 +74,53 @@ async def test_the_nightly_check_finds_what_was_changed_by_hand(books):
     await books.rows("DELETE FROM budget_windows RETURNING 1")
 
 
+async def test_the_users_rollup_is_kept_with_the_rows_and_proven(books):
+    """Settled, expired, corrected and released calls of a user are in the rollup as they are in the rows."""
+    await books.settle(await books.reserve(user_id="ann"), 30, status="failed")
+    await books.settle(await books.reserve(), 5)
+    await books.record(0, kind="cache_hit", user_id="bob")
+    dead, freed = await books.dead(100, user_id="ann"), await books.dead(40, user_id="bob")
+    await books.db.ledger.expire(max_rows=9, project="p")
+    query = "SELECT user_id, calls, failed, cache_hits, cost_nano FROM cost_daily_users ORDER BY 1"
+    assert await books.rows(query) == [("ann", 2, 2, 0, 130), ("bob", 2, 1, 1, 40)]
+    await books.settle(dead, 7)
+    await books.db.ledger.release(freed)
+    assert await books.rows(query) == [("ann", 2, 1, 0, 37), ("bob", 1, 0, 1, 0)]
+    assert await books.differences() == []
+    await books.rows("UPDATE cost_daily_users SET cost_nano = 36 WHERE user_id = 'ann' RETURNING 1")
+    assert [(what.split("/")[1:], *figures) for what, *figures in await books.differences()] == [
+        (["ann", "cost_nano"], 36, 37)
+    ]
+    await books.rows("UPDATE cost_daily_users SET cost_nano = 37 WHERE user_id = 'ann' RETURNING 1")
+
+
+async def test_the_forecast_is_its_formula(books):
+    """Seven full days of 10 to 70, 5 so far today: spent + the mean for today and each day left, two errors wide."""
+    for back in range(1, 8):
+        await books.record(back * 10, timestamp=datetime(2026, 1, 20 - back, 12, tzinfo=UTC).isoformat())
+    await books.record(5, timestamp=datetime(2026, 1, 20, 1, tzinfo=UTC).isoformat())
+    await books.record(10**9, timestamp=datetime(2026, 1, 21, 1, tzinfo=UTC).isoformat())
+    seen = await books.db.ledger.forecast("p", date(2026, 1, 20))
+    assert (seen.ends, seen.basis_days, seen.spent_usd, seen.mean_usd) == (date(2026, 1, 31), 7, _nano(285), _nano(40))
+    # 280 before today, 40 for today and for each of 11 days; s = 21.602..., n = 12: margin = 2 s sqrt(12 (1 + 12 / 7))
+    assert (seen.expected_usd, seen.low_usd, seen.high_usd) == (_nano(760), _nano(513), _nano(1007))
+
+
+async def test_a_forecast_wants_three_full_days(books):
+    """Days without a cost count once the project has begun; with two there are no figures rather than wild ones."""
+    await books.record(30, timestamp=datetime(2026, 3, 1, 12, tzinfo=UTC).isoformat())
+    early = await books.db.ledger.forecast("p", date(2026, 3, 3))
+    assert (early.basis_days, early.mean_usd, early.expected_usd, early.low_usd) == (2, _nano(15), None, None)
+    later = await books.db.ledger.forecast("p", date(2026, 3, 4))
+    assert (later.basis_days, later.expected_usd, later.low_usd) == (3, _nano(30 + 280), _nano(30))
+    never = await books.db.ledger.forecast("q", date(2026, 3, 4))
+    assert (never.basis_days, never.mean_usd, never.spent_usd) == (0, None, 0)
+
+
+def _nano(amount: int) -> Decimal:
+    return Decimal(amount).scaleb(-9)
+
+
 async def test_money_is_no_longer_than_its_column(books):
     """The largest amount that a row can show is recorded and summed to the last digit."""
     largest = 999_999_999_999_999_999
@@ -95,8 +143,8 @@ _PLANS = {
         "budget_windows_pkey",
     ),
     "a user's month": (
-        "SELECT sum(cost_usd) FROM cost_tracking WHERE project = 'p' AND user_id = '7' AND day >= '2026-01-01'",
-        "cost_tracking_user",
+        "SELECT sum(cost_nano) FROM cost_daily_users WHERE project = 'p' AND user_id = '7' AND day >= '2026-01-01'",
+        "cost_daily_users_user",
     ),
     "a run": ("SELECT sum(cost_usd) FROM cost_tracking WHERE run_id = '77'", "cost_tracking_run"),
     "a tag": (
@@ -104,6 +152,10 @@ _PLANS = {
         "cost_tracking_tags",
     ),
     "a day of rows": ("SELECT sum(cost_usd) FROM cost_tracking WHERE day = '2026-01-05'", "cost_tracking_time"),
+    "a day's users": (
+        "SELECT user_id, sum(cost_nano) FROM cost_daily_users WHERE day = '2026-01-05' GROUP BY 1",
+        "cost_daily_users_pkey",
+    ),
     "a key": ("SELECT 1 FROM cost_tracking WHERE project = 'p' AND idempotency_key = 'k7'", "cost_tracking_key"),
     "a day's rollup": ("SELECT sum(cost_nano) FROM cost_daily WHERE day = '2026-01-05'", "cost_daily_pkey"),
 }
@@ -129,13 +181,20 @@ async def test_hot_queries_use_their_indexes(people: AsyncConnection):
         "INSERT INTO cost_daily SELECT DATE '2026-01-01' + n / 50, 'p', 'x', 'm' || n % 50, '', 1, 0, 0, 0, 0, 0 "
         "FROM generate_series(1, 10000) n"
     )
-    await people.execute("ANALYZE cost_tracking, cost_reservations, budget_windows, cost_daily")
+    await people.execute(
+        "INSERT INTO cost_daily_users SELECT DATE '2026-01-01' + n / 50, 'p', (n % 50)::text, 1, 0, 0, 0, 0, 0 "
+        "FROM generate_series(1, 10000) n"
+    )
+    await people.execute("ANALYZE cost_tracking, cost_reservations, budget_windows, cost_daily, cost_daily_users")
     for name, (query, index) in _PLANS.items():
         plan = await (await people.execute(f"EXPLAIN {query}")).fetchall()  # pyright: ignore[reportArgumentType,reportCallIssue] (constants above)
         assert index in str(plan), (name, plan)
 
 
-_TABLES = ("cost_projects", "cost_tracking", "cost_reservations", "budget_windows", "cost_daily", "cost_alerts")
+_TABLES = (
+    *("cost_projects", "cost_tracking", "cost_reservations", "budget_windows"),
+    *("cost_daily", "cost_daily_users", "cost_alerts"),
+)
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])

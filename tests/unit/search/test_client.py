@@ -9,6 +9,7 @@ from llm_common.exceptions import BudgetExceededError, ConfigurationError, Inval
 from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget
 from llm_common.search.local import Document, LocalProvider
+from llm_common.search.memory_cache import MemoryCache
 from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import Fault, Reply
 from llm_common.web_search import SearchResult, WebSearchClient
@@ -352,3 +353,15 @@ async def test_the_key_stays_secret(search, fake_provider, caplog):
     seen = f"{failure.value}{failure.value!r}{search!r}{caplog.text}{stats}"
     assert fake_provider.api_key not in seen
     assert secret_query not in seen
+
+
+async def test_the_memory_that_is_passed_is_used(fake_provider_env, monkeypatch):
+    """Also an empty one: two clients may share it, and its clock is the one that counts."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    now = [0.0]
+    memory = MemoryCache(clock=lambda: now[0])
+    async with WebSearchClient(memory=memory) as one, WebSearchClient(memory=memory) as other:
+        await one.search("q")
+        assert (await other.lookup("q")).cached
+        now[0] = 3_601.0
+        assert not (await other.lookup("q")).cached

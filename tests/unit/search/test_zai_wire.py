@@ -10,7 +10,8 @@ from llm_common.exceptions import SearchError, SearchQuotaError
 from llm_common.search.provider import NOT_SENT
 from llm_common.search.query import SearchRequest
 from llm_common.search.retrying import RetryPolicy, may_be_charged, wait_before_retry
-from llm_common.search.zai_wire import parse_answer, refusal, render_request, seconds_until
+from llm_common.search.service_answer import seconds_until
+from llm_common.search.zai_wire import ZaiWire
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HIT = {
@@ -24,6 +25,13 @@ HIT = {
 }
 
 
+WIRE = ZaiWire()
+
+
+def sent(request):
+    return WIRE.render(request).body
+
+
 def answer(*items, **more):
     return json.dumps({"id": "1", "created": 1, "search_result": list(items)} | more).encode()
 
@@ -34,19 +42,19 @@ def error(code, message="m"):
 
 def test_a_request_is_what_the_service_documents():
     """Every argument under its name on the wire, and nothing that was not asked for."""
-    assert render_request(SearchRequest("q", 7, ("irs.gov",), "1w")) == {
+    assert sent(SearchRequest("q", 7, ("irs.gov",), "1w")) == {
         "search_query": "q",
         "search_engine": "search-prime",
         "count": 7,
         "search_domain_filter": "irs.gov",
         "search_recency_filter": "oneWeek",
     }
-    assert render_request(SearchRequest("q")) == {"search_query": "q", "search_engine": "search-prime", "count": 10}
+    assert sent(SearchRequest("q")) == {"search_query": "q", "search_engine": "search-prime", "count": 10}
 
 
 def test_hits_are_read_from_search_result():
     """Title, link, content and date; an empty date is none."""
-    (hit,) = parse_answer(answer(HIT)).results
+    (hit,) = WIRE.parse(answer(HIT)).results
     assert hit.model_dump() == {
         "title": "T",
         "url": "https://a.gov/x",
@@ -59,12 +67,12 @@ def test_hits_are_read_from_search_result():
 def test_half_a_surrogate_pair_is_cleaned():
     """JSON may carry it, PostgreSQL would refuse the whole answer for it."""
     raw = b'{"search_result": [{"title": "a\\ud800b\\u0000", "link": "https://a.gov"}]}'
-    assert parse_answer(raw).results[0].title == "a?b"
+    assert WIRE.parse(raw).results[0].title == "a?b"
 
 
 def test_no_hits_are_an_answer():
     """An empty list is not a failure."""
-    assert parse_answer(answer()).results == ()
+    assert WIRE.parse(answer()).results == ()
 
 
 @pytest.mark.parametrize(
@@ -84,10 +92,10 @@ def test_no_hits_are_an_answer():
 )
 def test_an_item_that_cannot_be_read_is_skipped_and_counted(item):
     """One bad item does not cost the others, and does not vanish unseen."""
-    read = parse_answer(answer(HIT, item))
+    read = WIRE.parse(answer(HIT, item))
     assert (len(read.results), read.skipped) == (1, 1)
     with pytest.raises(SearchError, match="none can be read"):
-        parse_answer(answer(item))
+        WIRE.parse(answer(item))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +117,7 @@ def test_an_item_that_cannot_be_read_is_skipped_and_counted(item):
 def test_what_is_no_list_of_hits_is_an_error(raw):
     """Never an empty answer that would be cached as one."""
     with pytest.raises(SearchError):
-        parse_answer(raw)
+        WIRE.parse(raw)
 
 
 @given(
@@ -122,15 +130,15 @@ def test_what_is_no_list_of_hits_is_an_error(raw):
 def test_any_bytes_give_hits_or_a_search_error(raw):
     """No answer makes anything else happen."""
     with suppress(SearchError):
-        assert all(result.url for result in parse_answer(raw).results)
-    refused = refusal(500, raw, None)
+        assert all(result.url for result in WIRE.parse(raw).results)
+    refused = WIRE.refusal(500, raw, {})
     assert isinstance(refused, SearchError)
 
 
 @pytest.mark.parametrize("code", ["1113", "1304", "1308", "1310", 1113])
 def test_an_empty_account_is_a_quota_error_and_not_retried(code):
     """1113 comes as HTTP 429, where waiting would only cost time."""
-    failure = refusal(429, error(code), "1")
+    failure = WIRE.refusal(429, error(code), {"Retry-After": "1"})
     assert isinstance(failure, SearchQuotaError)
     assert (failure.retryable, failure.code) == (False, str(code))
 
@@ -141,7 +149,7 @@ def test_an_empty_account_is_a_quota_error_and_not_retried(code):
 )
 def test_what_may_pass_is_retried(status, raw):
     """Rate limits and server errors."""
-    assert refusal(status, raw, None).retryable
+    assert WIRE.refusal(status, raw, {}).retryable
 
 
 @pytest.mark.parametrize(
@@ -150,12 +158,12 @@ def test_what_may_pass_is_retried(status, raw):
 )
 def test_what_will_not_pass_is_not_retried(status, raw):
     """A refused request, a refused key, a redirect."""
-    assert not refusal(status, raw, None).retryable
+    assert not WIRE.refusal(status, raw, {}).retryable
 
 
 def test_a_refused_key_names_its_variable():
     """The message says where the key comes from, and never shows it."""
-    assert "ZAI_API_KEY" in str(refusal(401, error("1000"), None))
+    assert "ZAI_API_KEY" in str(WIRE.refusal(401, error("1000"), {}))
 
 
 @pytest.mark.parametrize(

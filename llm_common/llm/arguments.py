@@ -1,0 +1,59 @@
+"""The arguments of a call, checked: what is asked, and what the call says about itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_common.exceptions import ConfigurationError, InvalidInputError
+from llm_common.llm.calls import CallOptions, checked_messages
+from llm_common.llm.candidates import Question
+from llm_common.llm.structured import output_spec
+
+__all__ = ["options_of", "question_of"]
+
+
+def question_of(
+    messages: str | Sequence[Mapping[str, Any]],
+    *,
+    response_model: Any = None,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    tools: Sequence[Mapping[str, Any]] = (),
+    tool_choice: str | Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Question:
+    """Raises `InvalidInputError` for what cannot be asked."""
+    if max_tokens is not None and max_tokens < 1:
+        raise InvalidInputError(f"max_tokens must be at least 1, got {max_tokens}")
+    return Question(
+        messages=checked_messages(messages),
+        output=None if response_model is None else output_spec(response_model),
+        temperature=temperature,
+        max_tokens=max_tokens,
+        tools=tuple(tools),
+        tool_choice=tool_choice,
+        extra=extra or {},
+    )
+
+
+def options_of(
+    default_model: str | None,
+    model: str | None,
+    models: Sequence[str],
+    *,
+    timeout: float,
+    step: str | None = None,
+    user_id: str | None = None,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> CallOptions:
+    """Raises `InvalidInputError`, or `ConfigurationError` where no model is named anywhere."""
+    if model is not None and models:
+        raise InvalidInputError("give model= or models=, not both")
+    if isinstance(models, str):
+        raise InvalidInputError(f"models must be a list of names; for one model use model={models!r}")
+    chain = tuple(models) or tuple(filter(None, (model or default_model,)))
+    if not chain:
+        raise ConfigurationError("no model: name one in the call, in LLMClient(model=...), or set LLM_COMMON_MODEL")
+    if not timeout > 0:
+        raise InvalidInputError(f"timeout must be more than 0 seconds, got {timeout!r}")
+    return CallOptions(models=chain, timeout=timeout, step=step, user_id=user_id, run_id=run_id, tags=tags or {})

@@ -1,0 +1,193 @@
+"""Everything that talks to the database, through pgbouncer in transaction mode.
+
+Two connections to the server for all clients: between two statements a client finds itself on another session, so what
+would need one (prepared statements, settings, session locks, LISTEN) would fail here.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
+from llm_common.exceptions import BudgetExceededError
+from llm_common.llm.breaker import Breakers
+from llm_common.models import Outcome, PlannedCall
+from llm_common.testing import FakeProvider
+from llm_common.testing.answers import answer_chat, answer_search
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+BILL = Path(__file__).parents[2] / "examples" / "bills" / "ab-1234.txt"
+MODELS: dict[str, str] = dict.fromkeys(("research", "generate", "review"), "openrouter/z-ai/glm-5.3")
+SERVER_CONNECTIONS = 2
+CALL = PlannedCall(kind="chat", model="m", provider="x", bound_nano=100, user_id="ann")
+OUTCOME = Outcome(model="m", provider="x", cost_nano=60, price_source="map", status="ok")
+
+pytestmark = pytest.mark.skipif(
+    PGBOUNCER is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"
+)
+
+_CONFIGURATION = """
+[databases]
+* = host={server} port={port} user=postgres
+
+[pgbouncer]
+listen_addr =
+unix_socket_dir = {folder}
+listen_port = 6432
+auth_type = any
+pool_mode = transaction
+default_pool_size = {size}
+max_client_conn = 200
+logfile = {folder}/log
+"""
+
+
+@contextmanager
+def _running(folder: str, server: str, port: str) -> Generator[None]:
+    """As the user whom the server's socket belongs to: pgbouncer refuses to be root."""
+    owner = Path(server).stat()
+    configuration = Path(folder) / "pgbouncer.ini"
+    configuration.write_text(_CONFIGURATION.format(server=server, port=port, folder=folder, size=SERVER_CONNECTIONS))
+    os.chown(folder, owner.st_uid, owner.st_gid)
+    os.chown(configuration, owner.st_uid, owner.st_gid)
+    other: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+    command = [str(PGBOUNCER), "--quiet", str(configuration)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, **(other if os.geteuid() == 0 else {})) as pooler:
+        try:
+            _wait_for(Path(folder) / ".s.PGSQL.6432", pooler)
+            yield
+        finally:
+            pooler.kill()
+
+
+def _wait_for(socket: Path, pooler: subprocess.Popen[Any]) -> None:
+    for _ in range(500):
+        if socket.exists():
+            return
+        assert pooler.poll() is None, pooler.communicate()[1]
+        time.sleep(0.02)
+    raise TimeoutError(f"pgbouncer did not open {socket} within 10 s")
+
+
+@pytest.fixture(scope="module")
+def pooler(postgres_server: Any, scratch_dir: str | None) -> Generator[str]:
+    """The folder of its socket."""
+    parts = conninfo_to_dict(postgres_server.dsn)
+    folder = tempfile.mkdtemp(prefix="llm-common-pooler-", dir=scratch_dir)
+    try:
+        with _running(folder, str(parts["host"]), str(parts.get("port", 5432))):
+            yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def pooled_dsn(dsn: str, pooler: str) -> str:
+    return make_conninfo(dsn, host=pooler, port=6432)
+
+
+@pytest.fixture
+async def pooled(pooled_dsn: str) -> AsyncGenerator[Database]:
+    """A migrated database behind the pooler."""
+    async with Database.connect(pooled_dsn) as db:
+        yield db
+
+
+def rows(dsn: str, query: bytes) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query).fetchall()
+
+
+async def test_many_clients_share_two_sessions(pooled_dsn: str, dsn: str):
+    """What this module rests on: twenty open connections on our side are at most two at the server."""
+    async with AsyncExitStack() as stack:
+        for _ in range(20):
+            await stack.enter_async_context(await psycopg.AsyncConnection.connect(pooled_dsn, autocommit=True))
+        trackers = [await stack.enter_async_context(CostTracker(pooled_dsn, project="p")) for _ in range(20)]
+        await asyncio.gather(*(tracker.budget_status() for tracker in trackers))
+        others = b"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        assert rows(dsn, others) == [(SERVER_CONNECTIONS,)]
+
+
+async def test_migrations(empty_dsn: str, pooler: str):
+    """Several processes migrate at each start, at the same time: each file is applied by one of them."""
+    async with AsyncExitStack() as stack:
+        dsn = make_conninfo(empty_dsn, host=pooler, port=6432)
+        databases = [await stack.enter_async_context(Database.connect(dsn)) for _ in range(3)]
+        applied = await asyncio.gather(*(database.migrate() for database in databases))
+        names = [state.name for state in await databases[0].migrations()]
+        assert sorted(name for one in applied for name in one) == sorted(names)
+        assert await databases[0].migrate() == []
+
+
+async def test_the_ledger(pooled: Database, dsn: str):
+    """Many calls at once: reserved, extended, settled, released, refused and expired as without a pooler."""
+    tracker = CostTracker(pooled, "0.000005", project="p")
+
+    async def live(number: int) -> bool:
+        try:
+            reservation = await tracker.reserve(CALL)
+        except BudgetExceededError:
+            return False
+        if number % 3 == 0:
+            await tracker.release(reservation)
+        else:
+            with suppress(BudgetExceededError):
+                reservation = await tracker.extend(reservation, 1)
+            await tracker.settle(reservation, OUTCOME)
+        return True
+
+    admitted = await asyncio.gather(*(live(number) for number in range(120)))
+    assert set(admitted) == {True, False}
+    await CostTracker(pooled, project="p").reserve(replace(CALL, hold_seconds=0.001))
+    await asyncio.sleep(0.005)
+    assert await tracker.expire() == 1
+    assert rows(dsn, b"SELECT DISTINCT reserved_nano FROM budget_windows") == [(0,)]
+    assert rows(dsn, b"SELECT * FROM check_cost_ledger('p')") == []
+
+
+async def test_a_pool_of_the_host_that_prepares_statements(pooled_dsn: str):
+    """psycopg prepares what is executed five times, which a pooler breaks; our calls do not let it."""
+    pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
+        pooled_dsn, min_size=3, open=False, kwargs={"prepare_threshold": 1}
+    )
+    async with pool:
+        tracker = CostTracker(pool, project="p")
+        for _ in range(8):
+            reservations = await asyncio.gather(*(tracker.reserve(CALL) for _ in range(3)))
+            await asyncio.gather(*(tracker.settle(reservation, OUTCOME) for reservation in reservations))
+
+
+async def test_the_search_cache(pooled: Database, fake_provider_env: FakeProvider):
+    """Paid for once, by many tasks of two clients; and a restart finds it."""
+    for _ in range(2):
+        async with WebSearchClient(None, pooled) as one, WebSearchClient(None, pooled) as two:
+            answers = await asyncio.gather(*(client.search("q") for client in (one, two) for _ in range(10)))
+            assert len({tuple(answer) for answer in answers}) == 1
+    assert len(fake_provider_env.requests) == 1
+
+
+async def test_a_pipeline_run(pooled: Database, dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """Leases, checkpoints and settlements of a whole analysis."""
+    with FakeProvider.serve_in_thread(answer=answer_chat, search_answer=answer_search) as provider:
+        for name, value in provider.environment().items():
+            monkeypatch.setenv(name, value)
+        async with LLMClient(breakers=Breakers()) as llm, WebSearchClient(None, pooled) as search:
+            pipeline = AnalysisPipeline(llm, search, CostTracker(pooled), pooled, lease_seconds=1.0)
+            await pipeline.run("AB-1234", BILL.read_text(), "California", MODELS)
+    assert rows(dsn, b"SELECT status FROM pipeline_runs") == [("completed",)]
+    assert rows(dsn, b"SELECT count(*) FROM cost_reservations") == [(0,)]
+    assert rows(dsn, b"SELECT * FROM check_cost_ledger('default')") == []
