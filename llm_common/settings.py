@@ -69,6 +69,12 @@ class Settings:
     #: `estimate` charges a stated ceiling.
     unknown_price: UnknownPricePolicy = "block"
 
+    @property
+    def search_providers(self) -> tuple[str, ...]:
+        """The search providers that have what they need: a key, or for SearXNG an address."""
+        ready = [name for name in SEARCH_KEYS if name in self.search_keys]
+        return (*ready, *(["searxng"] if "searxng" in self.search_urls else []))
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read `os.environ` (or what is given). Raises `ConfigurationError` that names the variable."""

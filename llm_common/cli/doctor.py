@@ -77,8 +77,8 @@ async def _provider(settings: Settings, name: str) -> Finding:
 
 
 def _search(settings: Settings) -> Finding:
-    if "zai" in settings.keys:
-        return Finding("web search", "ok", "z.ai")
+    if settings.search_providers:
+        return Finding("web search", "ok", ", then ".join(settings.search_providers))
     return Finding("web search", "off", "analyses rest on the bill alone", "set ZAI_API_KEY to search the web")
 
 

@@ -15,7 +15,7 @@ from llm_common.llm.routing import resolve
 from llm_common.llm_client import LLMClient
 from llm_common.pipeline import AnalysisPipeline
 from llm_common.search.local import LocalProvider
-from llm_common.search.zai import DEFAULT_URL, ZaiProvider
+from llm_common.search.zai import ZaiProvider
 from llm_common.settings import Settings
 from llm_common.web_search import WebSearchClient
 
@@ -31,6 +31,8 @@ _MODELS = MappingProxyType(
         "anthropic": ("anthropic/claude-haiku-5-5", "anthropic/claude-sonnet-5-5", "anthropic/claude-opus-5-5"),
     }
 )
+
+_SEARCH_ADVICE = "ZAI_API_KEY, TAVILY_API_KEY, BRAVE_API_KEY, EXA_API_KEY or SEARXNG_BASE_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,16 @@ async def _scripted(stack: AsyncExitStack) -> Settings:
 
 
 def _search(settings: Settings, db: Database, tracker: CostTracker, *, offline: bool) -> WebSearchClient:
-    if "zai" not in settings.keys:
-        notes.print("no web search: set ZAI_API_KEY to search; the analysis rests on the bill alone", highlight=False)
-        return WebSearchClient(provider=LocalProvider([]), cost_tracker=tracker)
-    provider = ZaiProvider(settings.keys["zai"], settings.urls.get("zai", DEFAULT_URL))
     if offline:
+        provider = ZaiProvider(settings.keys["zai"], settings.urls["zai"])
         # On another port each time, and yet the same: its answers stay good, and are never taken for z.ai's own.
         provider.identity = "scripted"
-    return WebSearchClient(None, db, provider=provider, cost_tracker=tracker)
+        return WebSearchClient(None, db, provider=provider, cost_tracker=tracker)
+    names = settings.search_providers
+    if not names:
+        notes.print(f"no web search: set {_SEARCH_ADVICE}; the analysis rests on the bill alone", highlight=False)
+        return WebSearchClient(provider=LocalProvider([]), cost_tracker=tracker)
+    return WebSearchClient(None, db, provider=names, cost_tracker=tracker)
 
 
 def _models(settings: Settings) -> dict[str, str]:

@@ -84,4 +84,5 @@ def test_the_commands_of_the_readme_run_in_a_fresh_clone(clone, tmp_path):
         shell(".venv/bin/llm-common db stop")
     assert "HB-77" in shown[1]
     assert "AB-1234" in shown[1]
-    assert "schema" in shown[2]
+    assert "zai/glm-5.3" in shown[2]
+    assert "schema" in shown[3]

@@ -95,3 +95,12 @@ def test_a_url_that_is_none_is_told_by_its_variable_and_not_by_its_value() -> No
     with pytest.raises(ConfigurationError, match="OPENAI_BASE_URL") as caught:
         Settings.from_environment({"OPENAI_BASE_URL": "sk-secret-0123456789"})
     assert "secret" not in str(caught.value)
+
+
+def test_search_providers_are_those_that_have_what_they_need() -> None:
+    """A key makes one ready, SearXNG an address; the order is that of the table."""
+    settings = Settings.from_environment(
+        {"EXA_API_KEY": "k", "SEARXNG_BASE_URL": "http://localhost:1", "ZAI_API_KEY": "k"}
+    )
+    assert settings.search_providers == ("zai", "exa", "searxng")
+    assert Settings().search_providers == ()
