@@ -191,13 +191,7 @@ class CostTracker:
 
         With `model`, that one is asked now: all that is set aside must fit its budgets as well.
         """
-        call = reservation.call
-        grown = replace(
-            call,
-            bound_nano=call.bound_nano + more_nano,
-            model=model or call.model,
-            provider=call.provider if provider is None else provider,
-        )
+        grown = reservation.call.grown(more_nano, model=model, provider=provider)
         reservation = replace(reservation, call=grown)
         entry = await self._writes.extend(
             self._held(reservation), more_nano, extension_id=_time_ordered_id(), model=model, provider=provider

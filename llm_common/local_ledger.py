@@ -105,13 +105,7 @@ class LocalLedger:
 
         With `model`, that one is asked now: all that is set aside must fit its budgets as well.
         """
-        call = reservation.call
-        grown = replace(
-            call,
-            bound_nano=call.bound_nano + more_nano,
-            model=model or call.model,
-            provider=call.provider if provider is None else provider,
-        )
+        grown = reservation.call.grown(more_nano, model=model, provider=provider)
         with self._guard:
             hold = self._holds.get(reservation.id)
             if hold is None:

@@ -1,7 +1,7 @@
 """Frozen values that cross module borders. No I/O, no heavy imports."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
@@ -180,6 +180,15 @@ class PlannedCall:
         odd = [name for name in self.tags if not name or "=" in name]
         if odd:
             raise InvalidInputError(f"tag name {odd[0]!r} is empty or has a = in it; budgets write tags as name=value")
+
+    def grown(self, more_nano: int, *, model: str | None = None, provider: str | None = None) -> "PlannedCall":
+        """The same call with a further attempt, by another model where one is named."""
+        return replace(
+            self,
+            bound_nano=self.bound_nano + more_nano,
+            model=model or self.model,
+            provider=self.provider if provider is None else provider,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Finding:
 
 
 def doctor(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """Check keys, providers, database and schema; nothing is changed and nothing is paid.
+    """Check keys, providers, database and schema. Nothing is paid; the embedded Postgres is started if it is in use.
 
     Exit code 1 if something is bad.
     """

@@ -159,8 +159,8 @@ class Asking:
         except LLMError as error:
             self.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
-        except asyncio.CancelledError:
-            # The request is on its way, so the provider may bill it.
+        except BaseException:
+            # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
             self.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
             raise
         self.breakers.succeeded(candidate.circuit)

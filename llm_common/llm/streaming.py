@@ -124,7 +124,8 @@ class CompletionStream:
         except LLMError as error:
             asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
-        except asyncio.CancelledError:
+        except BaseException:
+            # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
             asking.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
             raise
         return _Opened(candidate, bound, started, context, chunks, first, time.monotonic() - started)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import psycopg
@@ -29,6 +30,7 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.breaker import BreakerPolicy, Breakers
 from llm_common.llm.pricing import Price, Rates
+from llm_common.llm.providers.direct import DirectWire
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
 from llm_common.local_ledger import LocalLedger
@@ -347,6 +349,38 @@ async def test_a_cancelled_call_is_charged_and_leaves_nothing_reserved(provider)
         await task
     assert Decimal("0.0044") < spent(ledger) < Decimal("0.0060")
     await llm.chat("Is it?", max_tokens=100)
+    await llm.aclose()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_that_breaks_in_an_unforeseen_way_is_charged(provider, ledger, streamed):
+    """A request that was sent may be billed, whatever goes wrong on our side: its bound is charged, not released."""
+
+    class BrokenWire(DirectWire):
+        async def send(self, request, *, timeout):
+            await super().send(request, timeout=timeout)
+            raise RuntimeError("a bug")
+
+        @asynccontextmanager
+        async def stream(self, request, *, timeout):
+            async with super().stream(request, timeout=timeout):
+                yield self._broken()
+
+        async def _broken(self):
+            raise RuntimeError("a bug")
+            yield
+
+    llm = LLMClient(model=MODEL, cost_tracker=ledger)
+    llm._factory()._wires["direct"] = BrokenWire()
+    provider.script(Reply(text="Yes.", usage=USAGE))
+    with pytest.raises(RuntimeError, match="a bug"):
+        if streamed:
+            async with llm.stream("Is it?", max_tokens=1000):
+                pass
+        else:
+            await llm.chat("Is it?", max_tokens=1000)
+    assert len(provider.requests) == 1
+    assert Decimal("0.0044") < spent(ledger) < Decimal("0.0060")
     await llm.aclose()
 
 
