@@ -11,16 +11,16 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.calls import CallCost, Load, calls
+from benchmarks.calls import FIGURES, Contest, Cost, Load, contest
+from benchmarks.contestants import OURS
 from benchmarks.imports import ImportCost, imports
 from benchmarks.ledger import main as ledger
 from benchmarks.search import main as search
-
-_OURS = "llm_common"
 
 
 def main() -> None:
@@ -35,20 +35,22 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2_000, help="calls in each process (default 2000)")
     parser.add_argument("--streams", type=int, default=200, help="streams in each process (default 200)")
     parser.add_argument("--concurrency", type=int, default=50, help="calls at a time (default 50)")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these, next to aiohttp and litellm")
+    parser.add_argument("--folder", type=Path, help="where the ledger's Postgres lives meanwhile; default: temporary")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
     wanted = parser.parse_args()
     load = Load(wanted.calls, wanted.streams, wanted.concurrency)
     machine = f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores"
-    imported, called = imports(wanted.rounds), calls(wanted.rounds, load)
+    imported, measured = imports(wanted.rounds), contest(wanted.rounds, load, wanted.folder, wanted.only)
     if wanted.json:
-        figures = {"imports": [asdict(cost) for cost in imported], "calls": [asdict(cost) for cost in called]}
+        contests = {figure: [asdict(cost) for cost in costs] for figure, costs in measured.items()}
+        figures = {"imports": [asdict(cost) for cost in imported], **contests}
         print(json.dumps({"machine": machine, "rounds": wanted.rounds, "load": asdict(load), **figures}, indent=2))
         return
     console = Console()
     console.print(f"{machine}; medians of {max(1, wanted.rounds - 1)} processes each, in turn\n", highlight=False)
     _show_imports(console, imported)
-    _show_calls(console, called, load)
-    _show_streams(console, called)
+    _show_contest(console, measured, load)
 
 
 def _show_imports(console: Console, costs: Sequence[ImportCost]) -> None:
@@ -62,23 +64,18 @@ def _show_imports(console: Console, costs: Sequence[ImportCost]) -> None:
     console.print("ready:", _lost({cost.name: cost.ready_ratio for cost in costs}), "\n")
 
 
-def _show_calls(console: Console, costs: Sequence[CallCost], load: Load) -> None:
-    title = f"A call, {load.concurrency} at a time; the client's CPU, as a ratio to bare aiohttp's"
-    table = _table(title, "CPU ms", "ratio", "clock ms")
-    for cost in costs:
-        cpu = (f"{cost.call_cpu_ms:.3f}", f"{cost.call_ratio:.2f}")
-        table.add_row(cost.name, cost.version, *cpu, f"{cost.call_wall_ms:.3f}")
-    console.print(table)
-    console.print(_lost({cost.name: cost.call_ratio for cost in costs}), "\n")
+def _show_contest(console: Console, measured: Contest, load: Load) -> None:
+    console.print(f"many at a time: {load.concurrency}\n", highlight=False)
+    for figure, costs in measured.items():
+        table = _table(FIGURES[figure], "ms", "to aiohttp", "to litellm")
+        for cost in costs:
+            table.add_row(cost.name, cost.version, *_figures(cost))
+        console.print(table)
+        console.print(_lost({cost.name: cost.to_aiohttp for cost in costs}), "\n")
 
 
-def _show_streams(console: Console, costs: Sequence[CallCost]) -> None:
-    table = _table("A stream of 100 chunks, 10 at a time; the same", "CPU ms", "ratio", "clock ms")
-    for cost in costs:
-        cpu = (f"{cost.stream_cpu_ms:.2f}", f"{cost.stream_ratio:.2f}")
-        table.add_row(cost.name, cost.version, *cpu, f"{cost.stream_wall_ms:.2f}")
-    console.print(table)
-    console.print(_lost({cost.name: cost.stream_ratio for cost in costs}))
+def _figures(cost: Cost) -> tuple[str, str, str]:
+    return f"{cost.milliseconds:.3g}", f"{cost.to_aiohttp:.2f}", f"{cost.to_litellm:.3f}"
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -90,10 +87,10 @@ def _table(title: str, *columns: str) -> Table:
 
 def _lost(ratios: Mapping[str, float]) -> str:
     """Who is cheaper than we are, and by what factor."""
-    ours = ratios[_OURS]
+    ours = ratios[OURS]
     cheaper = sorted((ratio, name) for name, ratio in ratios.items() if ratio < ours)
     told = ", ".join(f"{name} ({ours / ratio:.1f} times)" for ratio, name in cheaper)
-    return f"cheaper than {_OURS}: {told or 'nobody here'}"
+    return f"cheaper than {OURS}: {told or 'nobody here'}"
 
 
 if __name__ == "__main__":

@@ -1,22 +1,31 @@
-"""What a call and a stream cost in CPU, next to bare HTTP clients and to other libraries."""
+"""What a call, a structured call and a stream cost, next to bare HTTP clients and to other libraries."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks import postgres
+from benchmarks.contestants import BASE, CONTESTANTS, LITELLM
 from benchmarks.processes import Process, in_turn
 
-__all__ = ["CallCost", "Load", "calls"]
+__all__ = ["FIGURES", "Contest", "Cost", "Load", "contest", "instant_server"]
 
-_BASE: Final = "aiohttp"
-_DISTRIBUTIONS: Final = {"llm_common": "llm-common"}
+#: What is compared: in milliseconds, of the client's CPU, or of the clock where CPU is not the point.
+FIGURES: Final[Mapping[str, str]] = {
+    "call_cpu": "A call, many at a time; the client's CPU",
+    "structured_cpu": "A structured call, many at a time; the client's CPU",
+    "stream_cpu": "A stream of 100 chunks, 10 at a time; the client's CPU",
+    "first_piece_wall": "The first piece of a stream, one at a time; the clock",
+    "cold_wall": "From the start of a process to its first answer; the clock of the whole process",
+}
 
 
 @dataclass(frozen=True)
@@ -29,50 +38,55 @@ class Load:
 
 
 @dataclass(frozen=True)
-class CallCost:
-    """Medians in milliseconds: of the client's CPU, and of the clock divided by the number of calls.
-
-    The ratios are of CPU, to bare aiohttp.
-    """
+class Cost:
+    """The median of one figure in milliseconds, and how it compares with bare aiohttp's and with LiteLLM's."""
 
     name: str
     version: str
-    call_cpu_ms: float
-    call_wall_ms: float
-    call_ratio: float
-    stream_cpu_ms: float
-    stream_wall_ms: float
-    stream_ratio: float
+    milliseconds: float
+    to_aiohttp: float
+    to_litellm: float
 
 
-def calls(rounds: int, load: Load) -> list[CallCost]:
-    with _server() as url:
+#: By figure, the contestants that it applies to.
+Contest = Mapping[str, Sequence[Cost]]
+
+
+def contest(rounds: int, load: Load, folder: Path | None = None, names: Sequence[str] = ()) -> Contest:
+    """Measure the contestants (all of them, or `names`, bare aiohttp and LiteLLM), interleaved.
+
+    A Postgres for the ledger lives below `folder` meanwhile.
+    """
+    wanted = [name for name in CONTESTANTS if not names or name in {*names, BASE, LITELLM}]
+    with instant_server() as url, postgres.server(folder) as database:
+        os.environ["DATABASE_URL"] = database.create("calls")
         numbers = (str(load.calls), str(load.streams), str(load.concurrency))
-        programs = {name: ("-m", "benchmarks.contestants", name, url, *numbers) for name in CONTESTANTS}
-        runs = in_turn(programs, rounds)
-    took = {name: _medians(processes) for name, processes in runs.items()}
-    return [
-        CallCost(
-            name=name,
-            version=version(_DISTRIBUTIONS.get(name, name)),
-            call_cpu_ms=took[name]["call_cpu"],
-            call_wall_ms=took[name]["call_wall"],
-            call_ratio=took[name]["call_cpu"] / took[_BASE]["call_cpu"],
-            stream_cpu_ms=took[name]["stream_cpu"],
-            stream_wall_ms=took[name]["stream_wall"],
-            stream_ratio=took[name]["stream_cpu"] / took[_BASE]["stream_cpu"],
-        )
-        for name in CONTESTANTS
-    ]
+        warm = {name: ("-m", "benchmarks.contestants", name, url, *numbers) for name in wanted}
+        cold = {f"cold {name}": ("-m", "benchmarks.contestants", name, url, "0", "0", "0") for name in wanted}
+        runs = in_turn({**warm, **cold}, rounds)
+    took = {name: _medians(runs[name], runs[f"cold {name}"]) for name in wanted}
+    return {figure: [_cost(name, figure, took) for name in wanted if figure in took[name]] for figure in FIGURES}
 
 
-def _medians(processes: Sequence[Process]) -> dict[str, float]:
-    printed: list[dict[str, float]] = [json.loads(process.output) for process in processes]
-    return {figure: median(one[figure] for one in printed) for figure in printed[0]}
+def _cost(name: str, figure: str, took: Mapping[str, Mapping[str, float]]) -> Cost:
+    milliseconds = took[name][figure]
+    return Cost(
+        name=name,
+        version=version(CONTESTANTS[name].distribution),
+        milliseconds=milliseconds,
+        to_aiohttp=milliseconds / took[BASE][figure],
+        to_litellm=milliseconds / took[LITELLM][figure],
+    )
+
+
+def _medians(warm: Sequence[Process], cold: Sequence[Process]) -> dict[str, float]:
+    printed: list[dict[str, float]] = [json.loads(process.output) for process in warm]
+    figures = {figure: median(one[figure] for one in printed) for figure in printed[0]}
+    return {**figures, "cold_wall": median(process.seconds for process in cold) * 1000}
 
 
 @contextmanager
-def _server() -> Generator[str]:
+def instant_server() -> Generator[str]:
     """The base URL of the instant provider, in a process of its own."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.instant_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

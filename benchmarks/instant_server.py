@@ -1,4 +1,4 @@
-"""A provider that costs next to nothing: one fixed answer, or one fixed stream, to whatever is sent.
+"""A provider that costs next to nothing: a fixed answer, a structured one, or a stream, as the request wants it.
 
 `python -m benchmarks.instant_server` prints its base URL and serves until its standard input closes.
 """
@@ -10,11 +10,14 @@ import sys
 from collections.abc import Iterator
 from typing import Final, cast
 
-__all__ = ["ANSWER", "CHUNKS"]
+__all__ = ["ANSWER", "CHUNKS", "IMPACTS"]
 
 CHUNKS: Final = 100
 _WORDS: Final = [f"word{number:03} and some more. " for number in range(CHUNKS)]
 ANSWER: Final = "".join(_WORDS)
+IMPACTS: Final = 6
+_IMPACT: Final = {"title": "Grants", "description": "Schools receive grants for new roofs. " * 5, "amount_usd": 12e6}
+_STRUCTURED: Final = json.dumps({"summary": "The bill funds schools. " * 5, "impacts": [_IMPACT] * IMPACTS})
 
 _LENGTH: Final = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 _ABOUT: Final = {"id": "chatcmpl-1", "created": 1_795_000_000, "model": "gpt-6-luna", "system_fingerprint": "fp"}
@@ -27,11 +30,15 @@ _USAGE: Final = {
 }
 
 
-def _whole() -> bytes:
-    choice = {"index": 0, "message": {"role": "assistant", "content": ANSWER}, "logprobs": None}
-    payload = {**_ABOUT, "object": "chat.completion", "choices": [{**choice, "finish_reason": "stop"}], "usage": _USAGE}
-    body = json.dumps(payload).encode()
+def _whole(message: dict[str, object], finish_reason: str = "stop") -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "logprobs": None, "finish_reason": finish_reason}
+    body = json.dumps({**_ABOUT, "object": "chat.completion", "choices": [choice], "usage": _USAGE}).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def _tool_call(tool: str) -> bytes:
+    call = {"id": "call_1", "type": "function", "function": {"name": tool, "arguments": _STRUCTURED}}
+    return _whole({"content": None, "tool_calls": [call]}, "tool_calls")
 
 
 def _pieces() -> list[bytes]:
@@ -55,7 +62,10 @@ def _pieces() -> list[bytes]:
 
 
 class _Instant(asyncio.Protocol):
-    whole = _whole()
+    plain = _whole({"content": ANSWER})
+    structured = _whole({"content": _STRUCTURED})
+    #: instructor's tool is called like its model, pydantic-ai's has a name of its own.
+    tool_calls: Final[dict[bytes, bytes]] = {tool.encode(): _tool_call(tool) for tool in ("Analysis", "final_result")}
     pieces = _pieces()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,7 +78,12 @@ class _Instant(asyncio.Protocol):
             if b'"stream":true' in body.replace(b" ", b""):
                 self._write(iter(self.pieces))
             else:
-                self._transport.write(self.whole)
+                self._transport.write(self._answer(body))
+
+    def _answer(self, body: bytes) -> bytes:
+        if b'"tools"' in body:
+            return next(answer for tool, answer in self.tool_calls.items() if b'"%b"' % tool in body)
+        return self.structured if b'"response_format"' in body else self.plain
 
     def _next_body(self) -> bytes | None:
         head_end = self._received.find(b"\r\n\r\n") + 4

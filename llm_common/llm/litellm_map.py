@@ -119,9 +119,16 @@ def model_info(provider: str, name: str, entry: Entry) -> ModelInfo:
         supports_json_schema=bool(entry.get("supports_response_schema")),
         supports_tools=bool(entry.get("supports_function_calling")),
         reasons=bool(entry.get("supports_reasoning")),
-        takes_temperature=entry.get("supports_sampling_params"),
+        takes_temperature=_takes_temperature(entry),
         source="litellm",
     )
+
+
+def _takes_temperature(entry: Entry) -> bool | None:
+    """OpenAI's reasoning models refuse every temperature but their default one while they reason."""
+    stated: bool | None = entry.get("supports_sampling_params")
+    refuses = stated is None and entry.get("litellm_provider") == "openai" and entry.get("supports_reasoning")
+    return False if refuses else stated
 
 
 def _price(name: str, entry: Entry) -> Price | None:

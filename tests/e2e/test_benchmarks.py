@@ -1,29 +1,56 @@
 """The benchmarks run and measure what they say; how fast anything is, is not a test's business."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.calls import FIGURES
+from benchmarks.contestants import CONTESTANTS
+
 ROOT = Path(__file__).parents[2]
 
 
+def test_every_contestant_does_the_whole_work(dsn: str) -> None:
+    """Each gives the whole answer to each call and each stream, and the valid object to each structured call."""
+    program = """
+import asyncio
+from benchmarks.calls import instant_server
+from benchmarks.calls import FIGURES
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants.__main__ import measured
+
+with instant_server() as url:
+    for name in CONTESTANTS:
+        print(name, *asyncio.run(measured(name, url, 2, 2, 2)), sep="|")
+"""
+    environment = {**os.environ, "DATABASE_URL": dsn, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    done = {name: set(figures) for name, *figures in (line.split("|") for line in finished.stdout.splitlines())}
+    assert done.keys() == CONTESTANTS.keys()
+    structured = {"structured_cpu", "structured_wall"}
+    everything = structured | {"call_cpu", "call_wall", "stream_cpu", "stream_wall", "first_piece_wall"}
+    assert {name: structured if "instructor" in name else everything for name in CONTESTANTS} == done
+
+
 def test_the_benchmarks_run() -> None:
-    """Every contestant imports, gets ready, and gives the whole answer to each call and each stream."""
-    tiny = ("--rounds", "1", "--calls", "4", "--streams", "2", "--concurrency", "2", "--json")
+    """Each figure comes with its ratios to bare aiohttp and to LiteLLM, from whole processes in turn."""
+    tiny = ("--rounds", "1", "--calls", "4", "--streams", "2", "--concurrency", "2", "--json", "--only", "llm_common")
     finished = subprocess.run(
         [sys.executable, "-m", "benchmarks", *tiny], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     measured = json.loads(finished.stdout)
-    peers = {"llm_common", "httpx", "aiohttp", "openai", "litellm"}
-    for table, reference in (("imports", "httpx"), ("calls", "aiohttp")):
-        rows = {row["name"]: row for row in measured[table]}
-        assert peers <= rows.keys()
-        assert all(row["version"] for row in rows.values())
-        figures = [value for row in rows.values() for value in row.values() if not isinstance(value, str)]
-        assert min(figures) > 0
-        assert {value for figure, value in rows[reference].items() if figure.endswith("ratio")} == {1.0}
+    assert {"llm_common", "httpx", "aiohttp", "openai", "litellm"} <= {row["name"] for row in measured["imports"]}
+    for figure in FIGURES:
+        rows = {row["name"]: row for row in measured[figure]}
+        assert rows.keys() == {"llm_common", "aiohttp", "litellm"}
+        assert all(row["version"] and row["milliseconds"] > 0 for row in rows.values())
+        assert (rows["aiohttp"]["to_aiohttp"], rows["litellm"]["to_litellm"]) == (1.0, 1.0)
 
 
 def test_the_tables_say_where_others_are_cheaper(tmp_path: Path) -> None:

@@ -126,6 +126,14 @@ async def test_a_default_temperature_is_left_out_where_it_is_refused(llm, provid
         await llm.chat("Hi", "anthropic/claude-sonnet-5-5", temperature=0.3, max_tokens=10)
 
 
+@pytest.mark.parametrize("wire", ["direct", "litellm"])
+async def test_a_reasoning_model_of_openais_gets_no_default_temperature(provider, ledger, wire):
+    """OpenAI refuses a temperature while a model reasons: the contract's 0.7 must not make every call fail."""
+    async with LLMClient(cost_tracker=ledger, wire=wire) as llm:
+        assert await llm.chat("Hi", SECOND, max_tokens=10)
+    assert "temperature" not in provider.requests[0].body
+
+
 async def test_extra_arguments_reach_the_provider(llm, provider):
     """What we do not know goes through as it is."""
     provider.script("ok")
