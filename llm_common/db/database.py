@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from llm_common.db.functions.conversations import ConversationFunctions
     from llm_common.db.functions.ledger import LedgerFunctions
+    from llm_common.db.functions.queue import QueueFunctions
     from llm_common.db.functions.rollout import RolloutFunctions
     from llm_common.db.functions.runs import RunFunctions
     from llm_common.db.functions.search_cache import SearchCacheFunctions
@@ -117,6 +118,12 @@ class Database:
         from llm_common.db.functions.runs import RunFunctions
 
         return RunFunctions(self.call)
+
+    @cached_property
+    def queue(self) -> "QueueFunctions":
+        from llm_common.db.functions.queue import QueueFunctions
+
+        return QueueFunctions(self.call)
 
     @cached_property
     def conversations(self) -> "ConversationFunctions":

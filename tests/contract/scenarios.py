@@ -11,6 +11,7 @@ from uuid import UUID
 
 from llm_common.db.functions.conversations import ConversationFunctions
 from llm_common.db.functions.ledger import LedgerFunctions, Limit, external_json, outcome_json, planned_json
+from llm_common.db.functions.queue import QueueFunctions
 from llm_common.db.functions.rollout import ArmOutcome, RolloutFunctions
 from llm_common.db.functions.runs import Lease, RunFunctions, StepOutput
 from llm_common.db.functions.search_cache import SearchCacheFunctions
@@ -55,7 +56,7 @@ class Transcript:
             text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", number, text)
             text = re.sub(r"datetime\.datetime\([^)]*?(tzinfo=[\w.]+)[^)]*\)", r"<time \1>", text)
             text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*", "<time>", text)
-            text = re.sub(r"('fresh_seconds': )[1-9][\d.]+", r"\1<some>", text)
+            text = re.sub(r"('(?:fresh|wait)_seconds': )[1-9][\d.]+", r"\1<some>", text)
             told.append((name, text))
         return told
 
@@ -230,6 +231,43 @@ async def runs(functions: RunFunctions, transcript: Transcript, db: Any) -> None
     await note(functions.sweep())
 
 
+async def queue(functions: QueueFunctions, transcript: Transcript, _: Any) -> None:
+    note = transcript.note
+    runs: list[dict[str, Any]] = [
+        {
+            "bill_id": f"AB-{number}",
+            "jurisdiction": "California",
+            "models": {"research": "r", "generate": "g", "review": "v", "refine": "g"},
+            "input": {"bill_text": _WORDS, "max_rounds": 2},
+            "code_version": "1",
+            "idempotency_key": f"key {number}",
+            "max_attempts": 2,
+        }
+        for number in range(3)
+    ]
+    await note(functions.enqueue(runs))
+    enqueued = await note(functions.enqueue([*runs, {**runs[0], "bill_id": "other"}]))
+    claim = {"code_version": "1", "lease_seconds": 60.0}
+    await note(functions.claim("w", **{**claim, "code_version": "2"}, max_runs=1))
+    batch = await note(functions.claim("w", **claim, max_runs=2))
+    leases = [Lease(claimed.run.id, "w", claimed.run.epoch, 60.0) for claimed in batch.runs]
+    for lease in (leases[0], Lease(leases[1].run_id, "other", 1, 60.0)):
+        await note(functions.renew([lease]))
+    await note(functions.status())
+    await note(functions.release(leases[0], wait_seconds=0.0, reason=_WORDS))
+    await note(functions.release(leases[0], wait_seconds=0.0, reason="again"))
+    await note(functions.take(leases[0].run_id, worker="w", **claim))
+    await note(functions.take(leases[0].run_id, worker="other", **claim))
+    await note(functions.retry(leases[1], wait_seconds=3600.0, reason=_WORDS))
+    await note(functions.status())
+    await note(functions.take(enqueued[2].run_id, worker="w", **claim))
+    await note(functions.retry(Lease(enqueued[2].run_id, "w", 1, 60.0), wait_seconds=0.0, reason="it failed"))
+    last = await note(functions.claim("w", **claim, max_runs=5))
+    await note(functions.retry(Lease(last.runs[0].run.id, "w", 2, 60.0), wait_seconds=0.0, reason="it failed"))
+    await note(functions.take(enqueued[2].run_id, worker="w", **claim))
+    await note(functions.take(_id(404), worker="w", **claim))
+
+
 async def conversations(functions: ConversationFunctions, transcript: Transcript, _: Any) -> None:
     note = transcript.note
     ids = [await note(functions.save("alice", "user", f"{_WORDS} {n}", "page" if n else None)) for n in range(4)]
@@ -283,6 +321,7 @@ SCENARIOS: dict[str, Callable[[Any, Transcript, Any], Awaitable[None]]] = {
     "search_cache": search_cache,
     "search_documents": search_documents,
     "runs": runs,
+    "queue": queue,
     "conversations": conversations,
     "rollout": rollout,
 }

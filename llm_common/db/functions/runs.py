@@ -21,6 +21,9 @@ __all__ = [
     "StepOutput",
     "StepRecord",
     "SweptRuns",
+    "checked_run_id",
+    "claimed_run",
+    "moment",
 ]
 
 RunStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -75,7 +78,8 @@ class StepRecord:
 class RunRecord:
     """A run as it is stored, without the bill's text. `analysis` and `review` are the JSON of their models.
 
-    `cost_usd` is what was settled so far; `attempts` how many workers took it up; `steps` only come with `get`.
+    `cost_usd` is what was settled so far; `attempts` how many workers took it up; a queued one waits at least until
+    `run_at`; `steps` only come with `get`.
     """
 
     id: str
@@ -98,6 +102,7 @@ class RunRecord:
     epoch: int
     attempts: int
     cancel_requested: bool
+    run_at: datetime
     steps: tuple[StepRecord, ...] = ()
 
 
@@ -106,10 +111,10 @@ class ClaimedRun:
     """What a start or resume came to.
 
     `claimed`: work on it, from `steps` (step key → stored output) on. `completed`: the result is in `run`.
-    `exhausted`: its workers died too often, so it has just been failed.
+    `exhausted`: its workers died too often, so it has just been failed. `ended`: it failed or was cancelled before.
     """
 
-    state: Literal["claimed", "completed", "exhausted"]
+    state: Literal["claimed", "completed", "exhausted", "ended"]
     run: RunRecord
     input: Mapping[str, Any]
     steps: Mapping[str, Json]
@@ -137,17 +142,17 @@ class RunFunctions:
         another input.
         """
         arguments: dict[str, Json] = {"run": dict(run), "worker": worker, "lease_seconds": lease_seconds}
-        return _claimed(await self._call("start_run", arguments))
+        return claimed_run(await self._call("start_run", arguments))
 
     async def resume(self, run_id: str, *, worker: str, code_version: str, lease_seconds: float) -> ClaimedRun:
         """Raises `RunInProgressError` for a run with a living owner, `PipelineError` for an unknown one."""
         arguments: dict[str, Json] = {
-            "run_id": _run_id(run_id),
+            "run_id": checked_run_id(run_id),
             "worker": worker,
             "code_version": code_version,
             "lease_seconds": lease_seconds,
         }
-        return _claimed(await self._call("resume_run", arguments))
+        return claimed_run(await self._call("resume_run", arguments))
 
     async def renew(self, lease: Lease) -> LeaseState:
         return cast("LeaseState", await self._call("renew_run_lease", {"lease": lease.as_json()}))
@@ -192,7 +197,7 @@ class RunFunctions:
 
     async def request_cancel(self, run_id: str) -> RunRecord:
         """Ask a living owner to stop; a run that nobody works on is cancelled at once."""
-        return _run(await self._call("request_cancel", {"run_id": _run_id(run_id)}))
+        return _run(await self._call("request_cancel", {"run_id": checked_run_id(run_id)}))
 
     async def sweep(self, max_rows: int = 100) -> SweptRuns:
         """Take runs from owners who let their lease end."""
@@ -201,7 +206,7 @@ class RunFunctions:
 
     async def get(self, run_id: str) -> RunRecord:
         """The run with its steps. Raises `PipelineError` for an unknown one."""
-        return _run(await self._call("get_run", {"run_id": _run_id(run_id)}))
+        return _run(await self._call("get_run", {"run_id": checked_run_id(run_id)}))
 
     async def list(
         self, *, status: RunStatus | None = None, bill_id: str | None = None, limit: int = 50
@@ -213,10 +218,11 @@ class RunFunctions:
 
     async def score(self, run_id: str, quality: float, note: str | None = None) -> RunRecord:
         """What a person thinks of the analysis: `quality` from 0 to 1."""
-        return _run(await self._call("score_run", {"run_id": _run_id(run_id), "quality": quality, "note": note}))
+        return _run(await self._call("score_run", {"run_id": checked_run_id(run_id), "quality": quality, "note": note}))
 
 
-def _claimed(answer: Json) -> ClaimedRun:
+def claimed_run(answer: Json) -> ClaimedRun:
+    """What `pipeline_claim` answered."""
     row = cast("dict[str, Any]", answer)
     return ClaimedRun(
         state=row["state"], run=_run(row["run"]), input=row.get("input") or {}, steps=row.get("steps") or {}
@@ -232,8 +238,8 @@ def _run(answer: Json) -> RunRecord:
         jurisdiction=row["jurisdiction"],
         models=row["models"],
         status=row["status"],
-        started_at=_moment(row["started_at"]),
-        completed_at=_moment(completed_at) if completed_at else None,
+        started_at=moment(row["started_at"]),
+        completed_at=moment(completed_at) if completed_at else None,
         analysis=analysis,
         review=review,
         review_passed=row["review_passed"],
@@ -247,6 +253,7 @@ def _run(answer: Json) -> RunRecord:
         epoch=row["epoch"],
         attempts=row["attempts"],
         cancel_requested=row["cancel_requested"],
+        run_at=moment(row["run_at"]),
         steps=tuple(_step(step) for step in row.get("steps", ())),
     )
 
@@ -257,19 +264,21 @@ def _step(row: dict[str, Any]) -> StepRecord:
         step=row["step"],
         model=row["model"],
         status=row["status"],
-        timestamp=_moment(row["timestamp"]),
+        timestamp=moment(row["timestamp"]),
         cost_usd=None if row["cost_nano"] is None else to_usd(row["cost_nano"]),
         tokens_used=row["tokens_used"],
         latency_ms=row["latency_ms"],
     )
 
 
-def _run_id(text: str) -> str:
+def checked_run_id(text: str) -> str:
+    """The UUID as PostgreSQL writes it. Raises `InvalidInputError` for what is none."""
     try:
         return str(UUID(text))
     except ValueError as error:
         raise InvalidInputError(f"{text!r} is not a run id; `llm-common runs list` shows those there are") from error
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """A time out of JSON, in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC)
