@@ -57,6 +57,7 @@ def show(run_id: RunId, json: AsJson = False, database_url: DatabaseUrl = None, 
         from llm_common.cli.report import as_document, show_analysis, show_steps
         from llm_common.db import Database
         from llm_common.exceptions import PipelineError
+        from llm_common.pipeline import LEGISLATION
         from llm_common.pipeline.result import analysis_of
 
         async with Database.connect(database_url, data_dir=data_dir) as db:
@@ -64,10 +65,10 @@ def show(run_id: RunId, json: AsJson = False, database_url: DatabaseUrl = None, 
         if json:
             if run.status != "completed":
                 raise PipelineError(f"run {run_id} is {run.status} and has no analysis", run_id=run_id)
-            sys.stdout.write(as_document(analysis_of(run), run, None) + "\n")
+            sys.stdout.write(as_document(analysis_of(run, LEGISLATION), run, None) + "\n")
             return
         if run.status == "completed":
-            show_analysis(analysis_of(run))
+            show_analysis(analysis_of(run, LEGISLATION))
         elif run.error_message:
             notes.print(f"[red]{run.status}:[/] {escape(run.error_message)}", highlight=False)
         show_steps(run, None)

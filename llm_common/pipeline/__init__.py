@@ -1,25 +1,39 @@
-"""The analysis pipeline: a bill's impacts, each with quotes that exist, or the word that evidence is insufficient."""
+"""The analysis pipeline: a text's claims, each with quotes that exist, or the word that evidence is insufficient.
+
+Bills are built in; for another subject give the pipeline an `AnalysisSpec`.
+"""
 
 from llm_common.pipeline.analysis import AnalysisPipeline
+from llm_common.pipeline.claims import JUDGED, Citation, Claim, Stated
 from llm_common.pipeline.events import PipelineEvent
+from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis, Impact
 from llm_common.pipeline.schemas import (
-    BillAnalysis,
-    Citation,
-    Impact,
+    Analysis,
+    AnalysisResult,
     ResearchFailure,
     ReviewCritique,
     Source,
     UnsupportedClaim,
 )
+from llm_common.pipeline.spec import AnalysisSpec, Prompts, StepSettings
 
 __all__ = [
+    "JUDGED",
+    "LEGISLATION",
+    "Analysis",
     "AnalysisPipeline",
+    "AnalysisResult",
+    "AnalysisSpec",
     "BillAnalysis",
     "Citation",
+    "Claim",
     "Impact",
     "PipelineEvent",
+    "Prompts",
     "ResearchFailure",
     "ReviewCritique",
     "Source",
+    "Stated",
+    "StepSettings",
     "UnsupportedClaim",
 ]

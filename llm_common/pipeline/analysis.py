@@ -1,4 +1,4 @@
-"""`AnalysisPipeline`: a bill in, a grounded and reviewed analysis out, however often its process dies.
+"""`AnalysisPipeline`: a text in, a grounded and reviewed analysis out, however often its process dies.
 
 pipeline = AnalysisPipeline(llm, search, tracker, db)
 analysis = await pipeline.run("AB-1234", text, "California", models={"research": ..., "generate": ..., "review": ...})
@@ -6,7 +6,9 @@ analysis = await pipeline.run("AB-1234", text, "California", models={"research":
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, overload
+
+from typing_extensions import TypeVar
 
 from llm_common.cost_tracker import CostTracker
 from llm_common.db.database import Database, DatabaseSource
@@ -21,27 +23,59 @@ from llm_common.exceptions import (
 from llm_common.llm_client import LLMClient
 from llm_common.pipeline.events import OnEvent, PipelineEvent
 from llm_common.pipeline.evidence import Evidence
-from llm_common.pipeline.prompts import code_version, generate_prompt
+from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis
+from llm_common.pipeline.prompts import code_version, generate_prompt, spec_of
+from llm_common.pipeline.reading import Reading
 from llm_common.pipeline.result import Finding, analysis_of
 from llm_common.pipeline.runs import RunSession, fenced, while_held, worker_name
-from llm_common.pipeline.schemas import BillAnalysis
+from llm_common.pipeline.schemas import AnalysisResult
+from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.steps import generate, refine, research, review
-from llm_common.pipeline.subject import Subject
+from llm_common.pipeline.subject import Subject, check_spec
 from llm_common.uninterrupted import uninterrupted
 from llm_common.web_search import WebSearchClient
 
 __all__ = ["AnalysisPipeline"]
 
+A = TypeVar("A", bound=AnalysisResult, default=BillAnalysis)
+
 _MAX_ERROR: Final = 2_000
 
 
-class AnalysisPipeline:
+class AnalysisPipeline(Generic[A]):
     """Research → generate → review → refine, each finished step stored and never paid again.
+
+    `spec` is what is analysed, and so what comes out: bills by default, as `BillAnalysis`.
 
     `db` is whatever `Database.of` takes. `cost_tracker` pays for every call of a run and must record in the same
     database; None is a tracker on `db` with the budgets of the environment. `lease_seconds`: after so long without a
     sign of life another worker may take a run over. `max_attempts`: so many workers may die over a run before it fails.
     """
+
+    @overload
+    def __init__(
+        self: "AnalysisPipeline[BillAnalysis]",
+        llm_client: LLMClient,
+        search_client: WebSearchClient,
+        cost_tracker: CostTracker | None,
+        db: DatabaseSource,
+        *,
+        lease_seconds: float = 60.0,
+        max_attempts: int = 5,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        llm_client: LLMClient,
+        search_client: WebSearchClient,
+        cost_tracker: CostTracker | None,
+        db: DatabaseSource,
+        *,
+        spec: AnalysisSpec[A],
+        lease_seconds: float = 60.0,
+        max_attempts: int = 5,
+    ) -> None: ...
 
     def __init__(
         self,
@@ -50,6 +84,7 @@ class AnalysisPipeline:
         cost_tracker: CostTracker | None,
         db: DatabaseSource,
         *,
+        spec: AnalysisSpec[Any] = LEGISLATION,
         lease_seconds: float = 60.0,
         max_attempts: int = 5,
     ) -> None:
@@ -58,6 +93,8 @@ class AnalysisPipeline:
         self._llm, self._search = llm_client, search_client
         self._db = Database.of(db)
         self._tracker = cost_tracker if cost_tracker is not None else CostTracker(self._db)
+        self.spec: AnalysisSpec[A] = spec
+        self._code_version = code_version(spec)
         self._lease_seconds, self._max_attempts = lease_seconds, max_attempts
 
     async def run(
@@ -70,8 +107,10 @@ class AnalysisPipeline:
         idempotency_key: str | None = None,
         max_rounds: int = 2,
         on_event: OnEvent | None = None,
-    ) -> BillAnalysis:
-        """Analyse a bill. `models` names one for "research", "generate", "review" and, if it is another, "refine".
+    ) -> A:
+        """Analyse a bill, or whatever the spec is about: an id, the text, and the context it belongs to.
+
+        `models` names one for "research", "generate", "review" and, if it is another, "refine".
 
         `max_rounds` bounds how often the draft is refined. The same `idempotency_key` is the same run: its result is
         returned if it has one, and it is resumed if it has no living worker.
@@ -81,7 +120,7 @@ class AnalysisPipeline:
         `RunCancelledError` and `RunFencedError`; and what a step raised (`BudgetExceededError`, ...), with a note that
         names the run. A cancelled task leaves its run cancelled. `resume` goes on with a failed or cancelled run.
         """
-        subject = Subject.checked(bill_id, bill_text, jurisdiction, models, max_rounds=max_rounds)
+        subject = Subject.checked(bill_id, bill_text, jurisdiction, models, max_rounds=max_rounds, spec=self.spec)
         if idempotency_key is not None and not idempotency_key.strip():
             raise InvalidInputError("idempotency_key is empty; leave it out, or give one that names this analysis")
         await self._check_models(subject)
@@ -89,7 +128,7 @@ class AnalysisPipeline:
         start = self._db.runs.start(
             {
                 **subject.as_json(),
-                "code_version": code_version(),
+                "code_version": self._code_version,
                 "idempotency_key": idempotency_key,
                 "max_attempts": self._max_attempts,
             },
@@ -98,15 +137,16 @@ class AnalysisPipeline:
         )
         return await self._carry_out(start, worker, on_event)
 
-    async def resume(self, run_id: str, *, on_event: OnEvent | None = None) -> BillAnalysis:
+    async def resume(self, run_id: str, *, on_event: OnEvent | None = None) -> A:
         """Go on with a run that failed, was cancelled, or lost its worker; a completed one's result is returned.
 
         Finished steps of this version of the code are not asked again. Raises like `run`, and `PipelineError` for an
-        unknown run.
+        unknown run, or for a run of another spec.
         """
+        check_spec(run_id, spec_of((await self._db.runs.get(run_id)).code_version), self.spec)
         worker = worker_name()
         resume = self._db.runs.resume(
-            run_id, worker=worker, code_version=code_version(), lease_seconds=self._lease_seconds
+            run_id, worker=worker, code_version=self._code_version, lease_seconds=self._lease_seconds
         )
         return await self._carry_out(resume, worker, on_event)
 
@@ -148,13 +188,11 @@ class AnalysisPipeline:
 
     async def _check_models(self, subject: Subject) -> None:
         """Models that are unknown, have no key or cannot hold the bill are told before anything is written or paid."""
-        prompt = generate_prompt(subject, Evidence(queries=(), found=(), failures=()))
+        prompt = generate_prompt(Reading.whole(subject, Evidence(queries=(), found=(), failures=())))
         for model in dict.fromkeys(subject.models.values()):
             await self._llm.check(prompt, model)
 
-    async def _carry_out(
-        self, claim: Coroutine[Any, Any, ClaimedRun], worker: str, on_event: OnEvent | None
-    ) -> BillAnalysis:
+    async def _carry_out(self, claim: Coroutine[Any, Any, ClaimedRun], worker: str, on_event: OnEvent | None) -> A:
         """Claim the run, do what is left of it, and leave it in a terminal state whatever happens."""
         claimed: ClaimedRun | None = None
 
@@ -174,15 +212,22 @@ class AnalysisPipeline:
             await self._end(claimed, worker, "failed", error)
             raise
 
-    async def _result(self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None) -> BillAnalysis:
+    async def _result(self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None) -> A:
         if claimed.state == "exhausted":
             raise PipelineError(f"run {claimed.run.id} failed: {claimed.run.error_message}", run_id=claimed.run.id)
         if claimed.state == "completed":
-            return analysis_of(claimed.run)
-        subject = Subject.from_stored(claimed.run, claimed.input)
+            return analysis_of(claimed.run, self.spec)
+        subject = Subject.from_stored(claimed.run, claimed.input, self.spec)
         lease = self._lease(claimed, worker)
         session = RunSession(
-            claimed, lease, subject.models, llm=self._llm, tracker=self._tracker, db=self._db, on_event=on_event
+            claimed,
+            lease,
+            subject.models,
+            settings=self.spec.settings,
+            llm=self._llm,
+            tracker=self._tracker,
+            db=self._db,
+            on_event=on_event,
         )
         await session.tell("run_started")
         finding = await while_held(self._db, lease, self._analyse(subject, session))
@@ -196,19 +241,20 @@ class AnalysisPipeline:
         )
         if completed is None:
             raise fenced(lease)
-        analysis = analysis_of(completed)
+        analysis = analysis_of(completed, self.spec)
         await session.tell("run_finished", analysis=analysis)
         return analysis
 
     async def _analyse(self, subject: Subject, run: RunSession) -> Finding:
         rounds = 0
         evidence = await research(subject, self._search, run)
-        draft = await generate(subject, evidence, run)
-        critique = await review(subject, evidence, draft, run, number=1)
+        reading = Reading.whole(subject, evidence)
+        draft = await generate(reading, run)
+        critique = await review(reading, draft, run, number=1)
         while rounds < subject.max_rounds and (draft.unsupported or not critique.passed):
             rounds += 1
-            draft = await refine(subject, evidence, draft, critique, run, number=rounds)
-            critique = await review(subject, evidence, draft, run, number=rounds + 1)
+            draft = await refine(reading, draft, critique, run, number=rounds)
+            critique = await review(reading, draft, run, number=rounds + 1)
         return Finding(subject, evidence, draft, critique, rounds)
 
     async def _end(

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from llm_common.models import Usage
-from llm_common.pipeline.schemas import BillAnalysis, ResearchFailure, ReviewCritique, Source, UnsupportedClaim
+from llm_common.pipeline.schemas import AnalysisResult, ResearchFailure, ReviewCritique, Source, UnsupportedClaim
 
 __all__ = ["EventKind", "OnEvent", "PipelineEvent", "tell"]
 
@@ -42,7 +42,7 @@ class PipelineEvent:
     impacts: int | None = None
     unsupported: tuple[UnsupportedClaim, ...] = ()
     review: ReviewCritique | None = None
-    analysis: BillAnalysis | None = None
+    analysis: AnalysisResult | None = None
 
 
 #: A function or a coroutine function. What it raises stops the run, which can be resumed.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
-__all__ = ["NUMBER_WORDS", "Figure", "figures", "unsupported_figures"]
+__all__ = ["NUMBER_WORDS", "Figure", "Unit", "figures", "unsupported_figures"]
 
 Unit = Literal["usd", "percent", ""]
 

@@ -26,12 +26,19 @@ _FIGURE_AFTER: Final = re.compile(rf"(?:[\s-]+(?:{NUMBER_WORDS})\b)+(?:\s+dollar
 _BROKEN: Final = r"[\s\u00ad\u200b-\u200d\u2060-]*"
 
 
-def find_quote(quote: str, text: str) -> tuple[int, int] | None:
-    """Where `quote` is in `text`, as offsets; None where it is not, or is too short to support anything."""
+def find_quote(quote: str, text: str, start: int = 0, end: int | None = None) -> tuple[int, int] | None:
+    """Where `quote` is in `text[start:end]`, as offsets in `text`.
+
+    None where it is not, or is too short to support anything. A figure that is cut in two, also by `start` or `end`, is
+    taken in whole.
+    """
     tokens = _TOKEN.findall(quote)
     if not _says_something(tokens) or len(quote) > _MAX_QUOTE:
         return None
-    match = _pattern(tokens, letters_apart=False).search(text) or _pattern(tokens, letters_apart=True).search(text)
+    stop = len(text) if end is None else end
+    match = _pattern(tokens, letters_apart=False).search(text, start, stop) or _pattern(
+        tokens, letters_apart=True
+    ).search(text, start, stop)
     return _whole_figures(*match.span(), text) if match else None
 
 

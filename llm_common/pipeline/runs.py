@@ -28,6 +28,7 @@ from llm_common.llm.structured import output_spec, parse
 from llm_common.llm_client import LLMClient
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation
 from llm_common.pipeline.events import EventKind, OnEvent, PipelineEvent, tell
+from llm_common.pipeline.spec import StepSettings
 from llm_common.uninterrupted import uninterrupted
 
 __all__ = ["RunSession", "StepLedger", "fenced", "while_held", "worker_name"]
@@ -116,6 +117,7 @@ class RunSession:
         lease: Lease,
         models: Mapping[str, str],
         *,
+        settings: Callable[[str], StepSettings],
         llm: LLMClient,
         tracker: CostTracker,
         db: Database,
@@ -124,6 +126,7 @@ class RunSession:
         self.id = claimed.run.id
         self.tracker = tracker
         self._lease, self._models, self._stored = lease, models, claimed.steps
+        self._settings = settings
         self._llm, self._db, self._on_event = llm, db, on_event
 
     async def ask(self, key: str, messages: list[dict[str, str]], schema: type[M]) -> M:
@@ -137,8 +140,9 @@ class RunSession:
             return parse(output_spec(schema), stored)
         empty = StepOutput(key=key, step=step, model=model, output=None)
         ledger = StepLedger(self.tracker, self._db, self._lease, empty)
+        settings = self._settings(step).as_arguments()
         answer = await self._llm.complete(
-            messages, model, response_model=schema, step=step, run_id=self.id, ledger=ledger
+            messages, model, response_model=schema, step=step, run_id=self.id, ledger=ledger, **settings
         )
         if ledger.state is None:
             # The settlement was lost, and the reserve will be charged instead: keep at least what was paid for.

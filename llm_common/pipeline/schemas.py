@@ -1,33 +1,35 @@
-"""What the model is asked to answer with, and what the host gets.
+"""What the models are asked to answer with, and what the host gets, whatever the subject is.
 
 Nothing that could be a figure is required, so that a model with nothing to go on has no reason to invent one.
 """
 
 from decimal import Decimal
-from typing import Literal
+from functools import cache
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import create_model, field_validator
+
+from llm_common.exceptions import InvalidInputError
+from llm_common.pipeline.claims import Citation, Claim, Frozen, Quotation
 
 __all__ = [
-    "BillAnalysis",
-    "Citation",
+    "Analysis",
+    "AnalysisResult",
     "Draft",
-    "DraftImpact",
-    "Impact",
     "Queries",
-    "Quotation",
     "ResearchFailure",
     "ReviewCritique",
     "Source",
     "UnsupportedClaim",
+    "claim_type",
+    "draft_type",
+    "share",
 ]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
+C = TypeVar("C", bound=Claim)
 
 
-def _share(value: float | None) -> float | None:
+def share(value: float | None) -> float | None:
     # Checked here and not by the schema: some providers refuse schemas with bounds.
     if value is not None and not 0 <= value <= 1:
         raise ValueError("confidence is a share from 0 to 1, or null")
@@ -37,44 +39,26 @@ def _share(value: float | None) -> float | None:
 # ── what the model answers with ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Queries(_Frozen):
-    """Web searches that would help to judge the bill."""
+class Queries(Frozen):
+    """Web searches that would help to judge the text."""
 
     queries: tuple[str, ...]
 
 
-class Quotation(_Frozen):
-    """An exact quote from one source, by the source's id."""
+class Draft(Frozen):
+    """An analysis as the model claims it, without its claims: those have the type and the name of the result's.
 
-    source: str
-    quote: str
-
-
-class DraftImpact(_Frozen):
-    """An impact as the model claims it, before its quotes are looked up."""
-
-    title: str
-    description: str
-    affected: str | None
-    amount_usd: float | None
-    confidence: float | None
-    citations: tuple[Quotation, ...]
-
-    _confidence_is_a_share = field_validator("confidence")(_share)
-
-
-class Draft(_Frozen):
-    """An analysis as the model claims it. `insufficient_evidence`: the sources support no impact."""
+    `insufficient_evidence`: the sources support no claim.
+    """
 
     insufficient_evidence: bool
     summary: str
     confidence: float | None
-    impacts: tuple[DraftImpact, ...]
 
-    _confidence_is_a_share = field_validator("confidence")(_share)
+    _confidence_is_a_share = field_validator("confidence")(share)
 
 
-class ReviewCritique(_Frozen):
+class ReviewCritique(Frozen):
     """What the reviewer found. It passed only if there is no factual error and no missing impact."""
 
     passed: bool
@@ -86,8 +70,11 @@ class ReviewCritique(_Frozen):
 # ── what the host gets ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Source(_Frozen):
-    """A numbered source: `BILL`, or `S1`, `S2`, ... `text` is what the model was shown; None for the bill itself."""
+class Source(Frozen):
+    """A numbered source: the document (a bill is `BILL`), or `S1`, `S2`, ...
+
+    `text` is what the model was shown; None for the document itself, which the host has.
+    """
 
     id: str
     title: str
@@ -96,57 +83,37 @@ class Source(_Frozen):
     text: str | None = None
 
 
-class Citation(_Frozen):
-    """A quote that was found in its source, as the source spells it: `text[start:end]` of the bill or the source."""
-
-    source_id: str
-    title: str
-    url: str | None
-    quote: str
-    start: int
-    end: int
-
-
-class Impact(_Frozen):
-    """A claim whose quotes exist and whose figures all occur in them. `amount_usd` is a figure of its quotes."""
-
-    title: str
-    description: str
-    affected: str | None = None
-    amount_usd: float | None = None
-    confidence: float | None = None
-    citations: tuple[Citation, ...]
-
-
-class UnsupportedClaim(_Frozen):
+class UnsupportedClaim(Frozen):
     """A claim that was left out of the analysis, and why."""
 
     claim: str
     reason: str
 
 
-class ResearchFailure(_Frozen):
+class ResearchFailure(Frozen):
     """A search that gave no answer, or found nothing, and why."""
 
     query: str
     reason: str
 
 
-class BillAnalysis(_Frozen):
-    """The result of a run.
+class AnalysisResult(Frozen):
+    """The result of a run, apart from its claims. For a subject of your own `Analysis[YourClaim]` is enough.
 
-    `status` is "insufficient_evidence" where no claim could be supported: then there are no impacts. `sources` are
-    all that the model was shown, `evidence` every quote that the impacts rest on. `unsupported` and
+    `status` is "insufficient_evidence" where no claim could be supported: then there are none. `sources` are
+    all that the model was shown, `evidence` every quote that the claims rest on. `unsupported` and
     `research_failures` say what is not in the analysis, and why. `rounds` counts how often the draft was refined;
     `review` is the review of exactly this analysis. `cost_usd` is what all the run's calls cost.
     """
 
+    #: What this kind of result calls the subject's id, its context, and its claims.
+    subject_field: ClassVar[str] = "subject_id"
+    context_field: ClassVar[str] = "context"
+    claims_field: ClassVar[str] = "claims"
+
     run_id: str
-    bill_id: str
-    jurisdiction: str
     status: Literal["completed", "insufficient_evidence"]
     summary: str
-    impacts: tuple[Impact, ...]
     confidence: float | None
     sources: tuple[Source, ...]
     evidence: tuple[Citation, ...]
@@ -155,3 +122,35 @@ class BillAnalysis(_Frozen):
     review: ReviewCritique | None
     rounds: int
     cost_usd: Decimal
+
+
+class Analysis(AnalysisResult, Generic[C]):
+    """The analysis of a subject of your own: `Analysis[Fee]` has `claims` of the type `Fee`."""
+
+    subject_id: str
+    context: str
+    claims: tuple[C, ...]
+
+
+# ── from the one to the other ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def claim_type(result: type[AnalysisResult]) -> type[Claim]:
+    """The type of a result's claims. Raises `InvalidInputError` for a result that has none."""
+    field = result.model_fields.get(result.claims_field)
+    claim: Any = next(iter(get_args(field.annotation)), None) if field else None
+    if not (isinstance(claim, type) and issubclass(claim, Claim)):
+        raise InvalidInputError(
+            f"{result.__name__}.{result.claims_field} must be a tuple[C, ...] of a subclass C of Claim; "
+            "a result for your own claims is Analysis[YourClaim]"
+        )
+    return claim
+
+
+@cache
+def draft_type(result: type[AnalysisResult]) -> type[Draft]:
+    """What a model has to answer so that the result can be made of it: claims with quotes instead of citations."""
+    claim = claim_type(result)
+    drafted: Any = create_model(f"Draft{claim.__name__}", __base__=claim, citations=(tuple[Quotation, ...], ...))
+    claims: dict[str, Any] = {result.claims_field: (tuple[drafted, ...], ...)}
+    return create_model("Draft", __base__=Draft, **claims)

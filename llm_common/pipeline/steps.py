@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from llm_common.exceptions import SearchError
-from llm_common.pipeline.evidence import CheckedDraft, Evidence, check_draft
+from llm_common.pipeline.evidence import Evidence
+from llm_common.pipeline.grounding import CheckedDraft, check_draft
 from llm_common.pipeline.prompts import generate_prompt, refine_prompt, research_prompt, review_prompt
+from llm_common.pipeline.reading import Reading
 from llm_common.pipeline.runs import RunSession
 from llm_common.pipeline.schemas import Draft, Queries, ResearchFailure, ReviewCritique, Source
 from llm_common.pipeline.subject import Subject
@@ -14,21 +15,20 @@ from llm_common.web_search import QueryResult, SearchResult, WebSearchClient
 
 __all__ = ["generate", "refine", "research", "review"]
 
-_MAX_SEARCHES: Final = 25
-_RESULTS_PER_SEARCH: Final = 5
-
 
 async def research(subject: Subject, search: WebSearchClient, run: RunSession) -> Evidence:
-    """What the web has on the bill. A failed search is part of the result, it sinks nothing."""
-    asked = await run.ask("research", research_prompt(subject), Queries)
+    """What the web has on the subject. A failed search is part of the result, it sinks nothing."""
+    nothing = Evidence(queries=(), found=(), failures=())
+    asked = await run.ask("research", research_prompt(Reading.whole(subject, nothing)), Queries)
     queries = tuple(dict.fromkeys(" ".join(query.split()) for query in asked.queries if query.strip()))
-    await run.tell("queries", queries=queries[:_MAX_SEARCHES])
+    most = subject.spec.max_searches
+    await run.tell("queries", queries=queries[:most])
 
     async def look() -> Evidence:
         answers = await search.search_many(
-            queries[:_MAX_SEARCHES],
-            _RESULTS_PER_SEARCH,
-            concurrency=_MAX_SEARCHES,
+            queries[:most],
+            subject.spec.results_per_search,
+            concurrency=most,
             ledger=run.tracker,
             step="research",
             run_id=run.id,
@@ -40,34 +40,32 @@ async def research(subject: Subject, search: WebSearchClient, run: RunSession) -
     return evidence
 
 
-async def generate(subject: Subject, evidence: Evidence, run: RunSession) -> CheckedDraft:
+async def generate(reading: Reading, run: RunSession) -> CheckedDraft:
     """A draft of which only the claims are left whose quotes and figures are in their sources."""
-    draft = await run.ask("generate", generate_prompt(subject, evidence), Draft)
-    return await _checked(draft, subject, evidence, run)
+    draft = await run.ask("generate", generate_prompt(reading), reading.subject.spec.draft)
+    return await _checked(draft, reading, run)
 
 
-async def review(
-    subject: Subject, evidence: Evidence, draft: CheckedDraft, run: RunSession, *, number: int
-) -> ReviewCritique:
+async def review(reading: Reading, draft: CheckedDraft, run: RunSession, *, number: int) -> ReviewCritique:
     """The review of exactly this draft; one that lists errors or gaps did not pass, whatever it says."""
-    critique = await run.ask(f"review:{number}", review_prompt(subject, evidence, draft), ReviewCritique)
+    critique = await run.ask(f"review:{number}", review_prompt(reading, draft), ReviewCritique)
     critique = _normalised(critique)
     await run.tell("reviewed", review=critique)
     return critique
 
 
 async def refine(
-    subject: Subject, evidence: Evidence, draft: CheckedDraft, critique: ReviewCritique, run: RunSession, *, number: int
+    reading: Reading, draft: CheckedDraft, critique: ReviewCritique, run: RunSession, *, number: int
 ) -> CheckedDraft:
     """The next draft, checked like the first."""
-    better = await run.ask(f"refine:{number}", refine_prompt(subject, evidence, draft, critique), Draft)
-    return await _checked(better, subject, evidence, run)
+    better = await run.ask(f"refine:{number}", refine_prompt(reading, draft, critique), reading.subject.spec.draft)
+    return await _checked(better, reading, run)
 
 
-async def _checked(draft: Draft, subject: Subject, evidence: Evidence, run: RunSession) -> CheckedDraft:
-    # Looking for a quote in a long bill takes a moment that other runs on this loop should not wait for.
-    checked = await asyncio.to_thread(check_draft, draft, evidence.sources(subject.bill_id, subject.bill_text))
-    await run.tell("draft_checked", impacts=len(checked.impacts), unsupported=checked.unsupported)
+async def _checked(draft: Draft, reading: Reading, run: RunSession) -> CheckedDraft:
+    # Looking for a quote in a long text takes a moment that other runs on this loop should not wait for.
+    checked = await asyncio.to_thread(check_draft, draft, reading)
+    await run.tell("draft_checked", impacts=len(checked.claims), unsupported=checked.unsupported)
     return checked
 
 
@@ -85,8 +83,8 @@ def _normalised(critique: ReviewCritique) -> ReviewCritique:
 def _evidence(queries: Sequence[str], answers: Sequence[QueryResult]) -> Evidence:
     failures = [_failure(answer) for answer in answers if not answer.results]
     failures += [
-        ResearchFailure(query=query, reason=f"not searched: a run makes at most {_MAX_SEARCHES} searches")
-        for query in queries[_MAX_SEARCHES:]
+        ResearchFailure(query=query, reason=f"not searched: a run makes at most {len(answers)} searches")
+        for query in queries[len(answers) :]
     ]
     hits = (hit for answer in answers for hit in answer.results)
     return Evidence(queries=tuple(queries), found=_numbered(hits), failures=tuple(failures))

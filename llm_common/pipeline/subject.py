@@ -1,4 +1,4 @@
-"""What a run is about: the bill, where, with which models. Checked before anything is written or sent."""
+"""What a run is about: the text, where, with which models. Checked before anything is written or sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from llm_common.db.functions.runs import RunRecord
 from llm_common.db.transport import Json
-from llm_common.exceptions import InvalidInputError
+from llm_common.exceptions import InvalidInputError, PipelineError
+from llm_common.pipeline.legislation import LEGISLATION
+from llm_common.pipeline.schemas import AnalysisResult
+from llm_common.pipeline.spec import STEPS, AnalysisSpec
 
-__all__ = ["MAX_BILL_BYTES", "STEPS", "Subject"]
+__all__ = ["MAX_BILL_BYTES", "Subject", "check_spec"]
 
-STEPS: Final = ("research", "generate", "review", "refine")
 MAX_BILL_BYTES: Final = 10_000_000
 _MAX_NAME: Final = 500
 _MAX_ROUNDS: Final = 10
@@ -21,17 +23,28 @@ _NOISE: Final = [chr(code) for code in range(32) if chr(code) not in "\t\n\r\f\v
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A bill to analyse. `models` has a model for each of the four steps; `max_rounds` bounds the refinements."""
+    """A text to analyse, and as what. `models` has a model for each of the four steps.
 
-    bill_id: str
-    bill_text: str = field(repr=False)
-    jurisdiction: str
+    `max_rounds` bounds the refinements.
+    """
+
+    id: str
+    text: str = field(repr=False)
+    context: str
     models: Mapping[str, str]
     max_rounds: int
+    spec: AnalysisSpec[Any] = field(repr=False)
 
     @classmethod
     def checked(
-        cls, bill_id: str, bill_text: str, jurisdiction: str, models: Mapping[str, str], *, max_rounds: int
+        cls,
+        bill_id: str,
+        bill_text: str,
+        jurisdiction: str,
+        models: Mapping[str, str],
+        *,
+        max_rounds: int,
+        spec: AnalysisSpec[AnalysisResult] = LEGISLATION,
     ) -> "Subject":
         """Raises `InvalidInputError` that names what is wrong.
 
@@ -43,31 +56,46 @@ class Subject:
         if not 0 <= max_rounds <= _MAX_ROUNDS:
             raise InvalidInputError(f"max_rounds must be from 0 to {_MAX_ROUNDS}, not {max_rounds}")
         return cls(
-            bill_id=bill_id,
-            bill_text=bill_text,
-            jurisdiction=jurisdiction,
+            id=bill_id,
+            text=bill_text,
+            context=jurisdiction,
             models=_checked_models(models),
             max_rounds=max_rounds,
+            spec=spec,
         )
 
     @classmethod
-    def from_stored(cls, run: RunRecord, stored_input: Mapping[str, Any]) -> "Subject":
+    def from_stored(
+        cls, run: RunRecord, stored_input: Mapping[str, Any], spec: AnalysisSpec[AnalysisResult]
+    ) -> "Subject":
+        """Raises `PipelineError` where the run is of another spec."""
+        check_spec(run.id, stored_input["spec"], spec)
         return cls.checked(
             run.bill_id,
             stored_input["bill_text"],
             run.jurisdiction,
             run.models,
             max_rounds=stored_input["max_rounds"],
+            spec=spec,
         )
 
     def as_json(self) -> dict[str, Json]:
         """As `db.runs.start` takes it."""
         return {
-            "bill_id": self.bill_id,
-            "jurisdiction": self.jurisdiction,
+            "bill_id": self.id,
+            "jurisdiction": self.context,
             "models": dict(self.models),
-            "input": {"bill_text": self.bill_text, "max_rounds": self.max_rounds},
+            "input": {"bill_text": self.text, "max_rounds": self.max_rounds, "spec": self.spec.name},
         }
+
+
+def check_spec(run_id: str, name: str, spec: AnalysisSpec[AnalysisResult]) -> None:
+    """Raises `PipelineError` for a run of another spec than this."""
+    if name != spec.name:
+        raise PipelineError(
+            f"run {run_id} is of the spec {name!r}, not of {spec.name!r}; resume it with a pipeline of its own spec",
+            run_id=run_id,
+        )
 
 
 def _check_name(name: object, argument: str) -> None:

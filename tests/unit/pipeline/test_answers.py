@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from llm_common.llm.structured import output_spec
-from llm_common.pipeline.evidence import BILL, CheckedDraft, Evidence, check_draft
+from llm_common.pipeline.evidence import Evidence
+from llm_common.pipeline.grounding import CheckedDraft, check_draft
+from llm_common.pipeline.legislation import LEGISLATION
 from llm_common.pipeline.prompts import generate_prompt, refine_prompt, research_prompt, review_prompt
+from llm_common.pipeline.reading import Reading
 from llm_common.pipeline.schemas import Draft, Queries, ReviewCritique
 from llm_common.pipeline.subject import Subject
 from llm_common.testing import ChatRequest, SearchRequest
@@ -27,50 +30,50 @@ def ask(messages: list[dict[str, str]], schema: type[Any]) -> Any:
     return schema.model_validate_json(answer.text or "")
 
 
-def subject(text: str) -> Subject:
+def reading(text: str) -> Reading:
     models = {"research": "a", "generate": "b", "review": "c"}
-    return Subject.checked("B-1", text, "California", models, max_rounds=2)
+    return Reading.whole(Subject.checked("B-1", text, "California", models, max_rounds=2), NOTHING)
 
 
-def checked(about: Subject, draft: Draft) -> CheckedDraft:
-    return check_draft(draft, NOTHING.sources(about.bill_id, about.bill_text))
+def checked(about: Reading, draft: Draft) -> CheckedDraft:
+    return check_draft(draft, about)
 
 
 @pytest.mark.parametrize("path", BILLS, ids=lambda path: path.stem)
 def test_the_four_steps(path: Path) -> None:
     """Queries come from the bill, the first draft is found wanting, the refined one has all that was missed."""
-    about = subject(path.read_text())
+    about = reading(path.read_text())
     queries = ask(research_prompt(about), Queries).queries
     assert 3 <= len(queries) <= 12
     assert all(len(query) <= 70 and query.startswith("California") for query in queries)
 
-    first = checked(about, ask(generate_prompt(about, NOTHING), Draft))
-    assert first.impacts
+    first = checked(about, ask(generate_prompt(about), LEGISLATION.draft))
+    assert first.claims
     assert not first.unsupported
-    critique = ask(review_prompt(about, NOTHING, first), ReviewCritique)
+    critique = ask(review_prompt(about, first), ReviewCritique)
     assert not critique.passed
     assert critique.missing_impacts
 
-    refined = checked(about, ask(refine_prompt(about, NOTHING, first, critique), Draft))
+    refined = checked(about, ask(refine_prompt(about, first, critique), LEGISLATION.draft))
     assert not refined.unsupported
-    assert len(refined.impacts) == len(first.impacts) + len(critique.missing_impacts)
-    assert ask(review_prompt(about, NOTHING, refined), ReviewCritique).passed
+    assert len(refined.claims) == len(first.claims) + len(critique.missing_impacts)
+    assert ask(review_prompt(about, refined), ReviewCritique).passed
 
 
 def test_what_binds_nobody_has_no_impact() -> None:
     """A text without a duty or an amount leaves insufficient evidence instead of an invention."""
-    about = subject("The weather was fine on the day of the session. Members spoke at length about it.")
-    draft = ask(generate_prompt(about, NOTHING), Draft)
+    about = reading("The weather was fine on the day of the session. Members spoke at length about it.")
+    draft = ask(generate_prompt(about), LEGISLATION.draft)
     assert (draft.insufficient_evidence, draft.impacts) == (True, ())
-    assert ask(review_prompt(about, NOTHING, checked(about, draft)), ReviewCritique).passed
+    assert ask(review_prompt(about, checked(about, draft)), ReviewCritique).passed
 
 
 def test_quotes_are_of_the_text() -> None:
     """A bill of one sentence is answered with that sentence."""
-    about = subject("The harbour board shall inspect every crane within 90 days, at a cost of $12.5 million.")
-    (impact,) = ask(generate_prompt(about, NOTHING), Draft).impacts
-    assert impact.citations[0].source == BILL
-    assert impact.citations[0].quote == about.bill_text
+    about = reading("The harbour board shall inspect every crane within 90 days, at a cost of $12.5 million.")
+    (impact,) = ask(generate_prompt(about), LEGISLATION.draft).impacts
+    assert impact.citations[0].source == "BILL"
+    assert impact.citations[0].quote == about.text
     assert (impact.affected, impact.amount_usd) == ("The harbour board", 12_500_000.0)
 
 

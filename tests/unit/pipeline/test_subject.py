@@ -54,4 +54,4 @@ def test_refused(change: dict[str, object], message: str) -> None:
 
 def test_the_largest_bill_is_taken() -> None:
     """Ten million bytes are a bill, one more are not."""
-    assert checked(bill_text="a" * MAX_BILL_BYTES).bill_text
+    assert checked(bill_text="a" * MAX_BILL_BYTES).text

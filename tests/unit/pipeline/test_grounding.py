@@ -2,38 +2,43 @@
 
 from typing import Any
 
-from llm_common.pipeline.evidence import CheckedDraft, check_draft
-from llm_common.pipeline.schemas import Draft, DraftImpact, Quotation, Source
+from llm_common.pipeline.evidence import Evidence
+from llm_common.pipeline.grounding import CheckedDraft, check_draft
+from llm_common.pipeline.legislation import LEGISLATION
+from llm_common.pipeline.reading import Reading
+from llm_common.pipeline.schemas import Source
+from llm_common.pipeline.subject import Subject
 
-BILL = Source(
-    id="BILL",
-    title="AB-1",
-    text="The department shall award grants of $2 million. Each district shall report within 30 days.",
-)
+BILL = "The department shall award grants of $2 million. Each district shall report within 30 days."
 PAGE = Source(id="S1", title="Note", url="https://note.example/1", text="The fiscal office counts 500 schools in need.")
 
 
-def impact(*citations: tuple[str, str], **fields: Any) -> DraftImpact:
-    values: dict[str, Any] = {
+MODELS = {"research": "a", "generate": "b", "review": "c"}
+
+
+def impact(*citations: tuple[str, str], **fields: Any) -> dict[str, Any]:
+    return {
         "title": "Grants",
         "description": "The department awards grants.",
         "affected": None,
         "amount_usd": None,
         "confidence": None,
         **fields,
+        "citations": [{"source": source, "quote": quote} for source, quote in citations],
     }
-    return DraftImpact(citations=tuple(Quotation(source=s, quote=q) for s, q in citations), **values)
 
 
-def checked(*impacts: DraftImpact, summary: str = "It awards grants.") -> CheckedDraft:
-    draft = Draft(insufficient_evidence=False, summary=summary, confidence=0.5, impacts=impacts)
-    return check_draft(draft, [BILL, PAGE])
+def checked(*impacts: dict[str, Any], summary: str = "It awards grants.") -> CheckedDraft:
+    answer = {"insufficient_evidence": False, "summary": summary, "confidence": 0.5, "impacts": impacts}
+    subject = Subject.checked("AB-1", BILL, "California", MODELS, max_rounds=1)
+    evidence = Evidence(queries=("q",), found=(PAGE,), failures=())
+    return check_draft(LEGISLATION.draft.model_validate(answer), Reading.whole(subject, evidence))
 
 
 def test_a_citation_says_where() -> None:
     """A kept citation has the source's own words, and offsets that give them again."""
     kept = checked(impact(("S1", "the fiscal  office counts 500 SCHOOLS"), description="500 schools are in need."))
-    (citation,) = kept.impacts[0].citations
+    (citation,) = kept.claims[0].citations
     assert citation.quote == "The fiscal office counts 500 schools"
     assert (PAGE.text or "")[citation.start : citation.end] == citation.quote
     assert citation.url == PAGE.url
@@ -43,7 +48,7 @@ def test_a_citation_says_where() -> None:
 def test_a_misquote_drops_the_claim() -> None:
     """A claim whose only quote is not in its source is left out, with the nearest text for the next try."""
     kept = checked(impact(("BILL", "The department must award grants of $2 million")))
-    assert kept.impacts == ()
+    assert kept.claims == ()
     assert "is not in BILL; the nearest text there is" in kept.unsupported[0].reason
 
 
@@ -52,7 +57,7 @@ def test_a_quote_from_another_source_does_not_count() -> None:
     kept = checked(
         impact(("S1", "shall award grants of $2 million")), impact(("S9", "shall award grants of $2 million")), impact()
     )
-    assert kept.impacts == ()
+    assert kept.claims == ()
     assert [claim.reason.partition(";")[0] for claim in kept.unsupported] == [
         "the quote “shall award grants of $2 million” is not in S1",
         "there is no source 'S9'",
@@ -63,7 +68,7 @@ def test_a_quote_from_another_source_does_not_count() -> None:
 def test_the_good_quote_of_two_is_enough() -> None:
     """A bad quote beside a good one is left out and told; the claim stays on the good one."""
     kept = checked(impact(("BILL", "shall award grants of $2 million"), ("BILL", "shall award prizes of gold")))
-    assert [citation.quote for citation in kept.impacts[0].citations] == ["shall award grants of $2 million"]
+    assert [citation.quote for citation in kept.claims[0].citations] == ["shall award grants of $2 million"]
     assert len(kept.unsupported) == 1
 
 
@@ -72,15 +77,15 @@ def test_an_invented_figure_drops_the_claim() -> None:
     quote = ("BILL", "The department shall award grants")
     for field in ("title", "description", "affected"):
         kept = checked(impact(quote, **{field: "Costs $15 million"}))
-        assert kept.impacts == (), field
+        assert kept.claims == (), field
         assert "$15,000,000" in kept.unsupported[0].reason
 
 
 def test_an_invented_amount_is_left_out() -> None:
     """An amount_usd that no quote states becomes None, and is told; one that is stated stays."""
     quote = ("BILL", "shall award grants of $2 million")
-    right, wrong = checked(impact(quote, amount_usd=2e6), impact(quote, amount_usd=15e6)).impacts
-    assert (right.amount_usd, wrong.amount_usd) == (2e6, None)
+    right, wrong = checked(impact(quote, amount_usd=2e6), impact(quote, amount_usd=15e6)).claims
+    assert (right.model_dump()["amount_usd"], wrong.model_dump()["amount_usd"]) == (2e6, None)
     assert "15,000,000" in checked(impact(quote, amount_usd=15e6)).unsupported[0].reason
 
 
@@ -97,4 +102,4 @@ def test_a_summary_loses_its_invented_sentence() -> None:
 def test_nothing_supported_leaves_nothing() -> None:
     """Without a single supported impact there is no summary and no confidence either."""
     kept = checked(impact(("BILL", "a wholly invented sentence")), summary="It costs $9 billion.")
-    assert (kept.impacts, kept.summary, kept.confidence) == ((), "", None)
+    assert (kept.claims, kept.summary, kept.confidence) == ((), "", None)

@@ -1,0 +1,137 @@
+"""The mechanical check that a claim's quotes are in their sources, and its figures in its quotes. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, cast
+
+from pydantic import ValidationError
+from rapidfuzz import fuzz
+
+from llm_common.pipeline.claims import Citation, Claim, Quotation, numbers_of, texts_of, title_of
+from llm_common.pipeline.figures import Figure, figures, unsupported_figures
+from llm_common.pipeline.quotes import find_quote
+from llm_common.pipeline.reading import Passage, Reading
+from llm_common.pipeline.schemas import AnalysisResult, Draft, UnsupportedClaim, claim_type
+
+__all__ = ["CheckedDraft", "check_draft"]
+
+_NEAR_ENOUGH, _NEAREST_CHARACTERS = 70, 300
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+(?=[\"'\u201c\u2018(]?[A-Z0-9$])")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDraft:
+    """What is left of a draft: every claim has quotes that exist, and no figure that they do not have.
+
+    `unsupported` is what was left out. No claims: the evidence is insufficient.
+    """
+
+    summary: str
+    confidence: float | None
+    claims: tuple[Claim, ...]
+    unsupported: tuple[UnsupportedClaim, ...]
+
+
+def check_draft(draft: Draft, reading: Reading) -> CheckedDraft:
+    """Look every quote up in its source, and every figure of a claim in its quotes; leave out what fails."""
+    result = reading.subject.spec.result
+    passages = {passage.source.id: passage for passage in reading.passages}
+    claims: list[Claim] = []
+    unsupported: list[UnsupportedClaim] = []
+    for claimed in cast("tuple[Claim, ...]", getattr(draft, result.claims_field)):
+        claim, problems = _check_claim(claimed, passages, result)
+        unsupported += (UnsupportedClaim(claim=title_of(claimed), reason=problem) for problem in problems)
+        if claim is not None:
+            claims.append(claim)
+    if not claims:
+        return CheckedDraft("", None, (), tuple(unsupported))
+    quotes = [citation.quote for claim in claims for citation in claim.citations]
+    summary, dropped = _check_summary(draft.summary, "\n".join([*quotes, reading.text]))
+    return CheckedDraft(summary, draft.confidence, tuple(claims), (*unsupported, *dropped))
+
+
+def _check_claim(
+    claimed: Claim, passages: dict[str, Passage], result: type[AnalysisResult]
+) -> tuple[Claim | None, list[str]]:
+    citations: list[Citation] = []
+    problems: list[str] = []
+    for quotation in cast("tuple[Quotation, ...]", claimed.citations):
+        found = _locate(quotation, passages)
+        if isinstance(found, Citation):
+            citations.append(found)
+        else:
+            problems.append(found)
+    if not citations:
+        return None, problems or ["it cites nothing"]
+    quotes = "\n".join(citation.quote for citation in citations)
+    invented = unsupported_figures(" \n".join(texts_of(claimed)), quotes)
+    if invented:
+        return None, [*problems, f"{_listed(invented)}: not in the quotes that were found"]
+    values = {**claimed.model_dump(exclude={"citations"}), "citations": citations}
+    left_out = _unstated(claimed, quotes)
+    try:
+        claim = claim_type(result).model_validate(values | dict.fromkeys(left_out))
+    except ValidationError:
+        # A number that the claim cannot be without is not in its quotes.
+        return None, [*problems, *left_out.values()]
+    return claim, [*problems, *left_out.values()]
+
+
+def _locate(quotation: Quotation, passages: dict[str, Passage]) -> Citation | str:
+    """The citation, or what is wrong with it."""
+    passage = passages.get(quotation.source.strip().strip("[]()").upper())
+    if passage is None:
+        return f"there is no source {quotation.source[:20]!r}"
+    source = passage.source
+    span = find_quote(quotation.quote, passage.whole, passage.start, passage.end)
+    if span is None:
+        return f"the quote {_short(quotation.quote)} is not in {source.id}{_nearest(quotation.quote, passage.text)}"
+    start, end = span
+    return Citation(
+        source_id=source.id, title=source.title, url=source.url, quote=passage.whole[start:end], start=start, end=end
+    )
+
+
+def _nearest(quote: str, text: str) -> str:
+    """The passage that was perhaps meant, for whoever writes the next draft."""
+    near = fuzz.partial_ratio_alignment(quote[:_NEAREST_CHARACTERS], text, score_cutoff=_NEAR_ENOUGH)
+    if near is None or not quote.strip():
+        return ""
+    return f"; the nearest text there is {_short(text[near.dest_start : near.dest_end])}"
+
+
+def _unstated(claimed: Claim, quotes: str) -> dict[str, str]:
+    """The number fields that no quote states, each with the reason why it is left out."""
+    stated = figures(quotes)
+    return {
+        name: f"the {name.split('_')[0]} {value:,} is not in its quotes and was left out"
+        for name, value, unit in numbers_of(claimed)
+        if not any(figure.value == _decimal(value) and unit in ("", figure.unit) for figure in stated)
+    }
+
+
+def _decimal(value: Any) -> Decimal:
+    return Decimal(str(value))
+
+
+def _check_summary(summary: str, known: str) -> tuple[str, list[UnsupportedClaim]]:
+    kept: list[str] = []
+    dropped: list[UnsupportedClaim] = []
+    for sentence in _SENTENCE_END.split(summary.strip()):
+        invented = unsupported_figures(sentence, known)
+        if invented:
+            dropped.append(UnsupportedClaim(claim=sentence, reason=f"{_listed(invented)}: in no cited text"))
+        else:
+            kept.append(sentence)
+    return " ".join(kept), dropped
+
+
+def _listed(invented: Sequence[Figure]) -> str:
+    return ", ".join(dict.fromkeys(map(str, invented)))
+
+
+def _short(quote: str) -> str:
+    words = " ".join(quote.split())
+    return f"“{words if len(words) <= _NEAREST_CHARACTERS else words[: _NEAREST_CHARACTERS - 1] + '…'}”"
