@@ -201,13 +201,15 @@ class LLMClient:
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         ledger: Ledger | None = None,
+        fallback_on_content_policy: bool = False,
         **extra: Any,
     ) -> Completion[Any]:
         """One answer with its usage, cost and attempts.
 
         `model`, or the fallback chain `models`, or the client's own model. `response_model` is any type that Pydantic
         validates; the instance is in `.parsed`. `step`, `user_id`, `run_id` and `tags` go to the ledger. `ledger` pays
-        for this call instead of the client's own. Unknown keyword arguments go to the provider as they are.
+        for this call instead of the client's own. `fallback_on_content_policy` asks the next of `models` also where the
+        safety rules of one refuse. Unknown keyword arguments go to the provider as they are.
 
         Raises `BudgetExceededError` before anything is sent, otherwise the `LLMError` that fits, with `.attempts` and
         `.cost_usd`; `AllModelsFailed` where a chain of several failed.
@@ -224,7 +226,9 @@ class LLMClient:
             tool_choice=tool_choice,
             extra=extra,
         )
-        options = self._options(model, models, timeout, step=step, user_id=user_id, run_id=run_id, tags=tags)
+        about: dict[str, Any] = {"step": step, "user_id": user_id, "run_id": run_id, "tags": tags}
+        about["fallback_on_content_policy"] = fallback_on_content_policy
+        options = self._options(model, models, timeout, **about)
         return await completion_of(await self._factory().make(question, options, ledger or self.ledger))
 
     async def complete_many(
@@ -273,6 +277,7 @@ class LLMClient:
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         ledger: Ledger | None = None,
+        fallback_on_content_policy: bool = False,
         **extra: Any,
     ) -> "CompletionStream":
         """The answer piece by piece: `async with llm.stream(...) as stream: async for delta in stream: ...`.
@@ -286,7 +291,9 @@ class LLMClient:
         question = question_of(
             messages, temperature=temperature, max_tokens=max_tokens, tools=tools, tool_choice=tool_choice, extra=extra
         )
-        options = self._options(model, models, timeout, step=step, user_id=user_id, run_id=run_id, tags=tags)
+        about: dict[str, Any] = {"step": step, "user_id": user_id, "run_id": run_id, "tags": tags}
+        about["fallback_on_content_policy"] = fallback_on_content_policy
+        options = self._options(model, models, timeout, **about)
 
         async def prepare() -> "Asking":
             return await self._factory().make(question, options, ledger or self.ledger)

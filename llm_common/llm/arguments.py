@@ -45,6 +45,7 @@ def options_of(
     user_id: str | None = None,
     run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
+    fallback_on_content_policy: bool = False,
 ) -> CallOptions:
     """Raises `InvalidInputError`, or `ConfigurationError` where no model is named anywhere."""
     if model is not None and models:
@@ -56,4 +57,12 @@ def options_of(
         raise ConfigurationError("no model: name one in the call, in LLMClient(model=...), or set LLM_COMMON_MODEL")
     if not timeout > 0:
         raise InvalidInputError(f"timeout must be more than 0 seconds, got {timeout!r}")
-    return CallOptions(models=chain, timeout=timeout, step=step, user_id=user_id, run_id=run_id, tags=tags or {})
+    return CallOptions(
+        models=chain,
+        timeout=timeout,
+        step=step,
+        user_id=user_id,
+        run_id=run_id,
+        tags=tags or {},
+        fallback_on_content_policy=fallback_on_content_policy,
+    )

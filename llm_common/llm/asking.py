@@ -18,6 +18,7 @@ from llm_common.exceptions import (
 from llm_common.llm.account import Account
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.candidates import Candidate, Charge, Messages, Question
+from llm_common.llm.chain import Chain
 from llm_common.llm.hooks import CallHooks
 from llm_common.llm.retrying import RetryPolicy, decide
 from llm_common.llm.structured import OutputSpec, SchemaMismatchError, parse, reask
@@ -70,6 +71,7 @@ class Asking:
     policy: RetryPolicy
     breakers: Breakers
     hooks: CallHooks | None = None
+    fallback_on_content_policy: bool = False
 
     async def answer(self) -> Answer:
         """The first good answer. Raises the one candidate's error, or `AllModelsFailed` with everybody's."""
@@ -77,19 +79,16 @@ class Asking:
 
     async def first_good(self, ask: Callable[[Candidate, bool], Awaitable[T]]) -> T:
         """`ask(candidate, more_candidates)` each in turn, while their errors are of a kind that another may avoid."""
-        errors: dict[str, LLMError] = {}
-        for position, candidate in enumerate(self.candidates, start=1):
-            more = position < len(self.candidates)
-            if more and not self.breakers.admit(candidate.circuit):
-                continue
-            await self._tell_of_fallback(errors, candidate)
+        chain = Chain(self.candidates, self.breakers, on_content_policy=self.fallback_on_content_policy)
+        while (candidate := chain.next()) is not None:
+            await self._tell_of_fallback(chain.errors, candidate)
             try:
-                return await ask(candidate, more)
+                return await ask(candidate, chain.has_more)
             except LLMError as error:
-                errors[candidate.route.asked] = error
-                if not (error.fallback and more and self.deadline.left()):
+                chain.failed(candidate, error)
+                if not self.deadline.left():
                     break
-        raise self._final(errors)
+        raise self._final(chain.errors)
 
     async def _tell_of_fallback(self, errors: dict[str, LLMError], following: Candidate) -> None:
         if self.hooks is not None and errors:

@@ -59,6 +59,7 @@ class CallOptions:
     user_id: str | None = None
     run_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    fallback_on_content_policy: bool = False
 
 
 class CallFactory:
@@ -91,6 +92,7 @@ class CallFactory:
             policy=self._config.policy,
             breakers=self._config.breakers,
             hooks=self._hooks_of(question, options),
+            fallback_on_content_policy=options.fallback_on_content_policy,
         )
 
     def _hooks_of(self, question: Question, options: CallOptions) -> CallHooks | None:
