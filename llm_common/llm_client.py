@@ -15,7 +15,7 @@ from llm_common.ledger import Ledger
 from llm_common.llm.blocking import BlockingClient, blocking, blocking_stream
 from llm_common.llm.hooks import Hooks
 from llm_common.llm.many import ManyResult, OnResult, Request, ask_all
-from llm_common.models import Budget, Completion, DefaultTemperature
+from llm_common.models import Budget, Completion, DefaultTemperature, Embeddings
 from llm_common.money import to_usd
 from llm_common.settings import Settings, UnknownPricePolicy
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AllModelsFailed",
     "BudgetExceededError",
+    "Embeddings",
     "Hooks",
     "LLMClient",
     "LLMError",
@@ -250,6 +251,46 @@ class LLMClient:
         shared = {**arguments, "model": model}
         return await ask_all(items, self.complete, shared, concurrency=concurrency, on_result=on_result)
 
+    async def embed(
+        self,
+        texts: str | Iterable[str],
+        model: str,
+        *,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+        concurrency: int = 4,
+        timeout: float | None = None,
+        ledger: Ledger | None = None,
+        step: str | None = None,
+        user_id: str | None = None,
+        run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> Embeddings:
+        """One vector for each text, in their order: `.vectors`, or `.vector` of a single text.
+
+            await llm.embed(["a bill", "a law"], "openai/text-embedding-3-small")
+
+        Sent in requests of at most `batch_size` texts (default: the provider's limit, 2,048 at OpenAI) and 300,000
+        tokens, `concurrency` of them at a time. The worst case of all is reserved before the first. There is no
+        fallback: vectors of different models cannot be compared. `dimensions` shortens them, where the model can.
+
+        Raises like `complete`, and `InvalidInputError` for no texts or a blank one. When a request fails for good, no
+        further one is sent, and the error's `cost_usd` and `attempts` are those of all of them.
+        """
+        from llm_common.llm.embedding import embeddings_of
+        from llm_common.llm.embedding_batches import EmbeddingOrder, checked_texts
+
+        order = EmbeddingOrder(
+            texts=checked_texts(texts),
+            dimensions=dimensions,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            extra=extra,
+        )
+        options = self._options(model, (), timeout, step=step, user_id=user_id, run_id=run_id, tags=tags)
+        return await embeddings_of(await self._factory().make_embedding(order, options, ledger or self.ledger))
+
     async def check(self, messages: Messages, model: str | None = None, *, models: Sequence[str] = ()) -> None:
         """Raise what `complete` would raise before it sends anything: unknown model, missing key, prompt too long.
 
@@ -396,6 +437,7 @@ class SyncLLMClient(BlockingClient[LLMClient]):
     chat_with_fallback = blocking(LLMClient.chat_with_fallback)
     complete = blocking(LLMClient.complete)
     complete_many = blocking(LLMClient.complete_many)
+    embed = blocking(LLMClient.embed)
     check = blocking(LLMClient.check)
     stream = blocking_stream(LLMClient.stream)
 

@@ -1,5 +1,6 @@
 """Frozen values that cross module borders. No I/O, no heavy imports."""
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ __all__ = [
     "Completion",
     "CostMetrics",
     "DefaultTemperature",
+    "Embeddings",
     "Outcome",
     "PlannedCall",
     "PriceSource",
@@ -112,6 +114,34 @@ class Completion(Generic[T]):
     seconds_to_first_token: float | None = None
     request_id: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """One vector for each text, in the order of the texts, and what it took to get them.
+
+    A vector is an `array` of float32, 4 bytes a number: `list(vector)` gives floats, `numpy.frombuffer(vector, "f4")`
+    shares its memory. All have the length `dimensions`. The other fields are those of `Completion`; the cost is the
+    sum over all requests.
+    """
+
+    vectors: "tuple[array[float], ...]" = field(repr=False)
+    dimensions: int
+    usage: Usage
+    cost_usd: Decimal
+    price_source: PriceSource
+    model: str
+    answered_by: str
+    provider: str
+    attempts: tuple[Attempt, ...]
+    seconds: float
+
+    @property
+    def vector(self) -> "array[float]":
+        """The only vector. Raises `InvalidInputError` where several texts were asked for."""
+        if len(self.vectors) != 1:
+            raise InvalidInputError(f"there are {len(self.vectors)} vectors; take them from .vectors")
+        return self.vectors[0]
 
 
 @dataclass(frozen=True, slots=True)

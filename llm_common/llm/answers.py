@@ -14,10 +14,10 @@ from llm_common.llm.error_body import error_in
 from llm_common.llm.errors import classify
 from llm_common.llm.request_body import prompt_text
 from llm_common.llm.token_usage import cost_in, usage_in
-from llm_common.llm.wire import Route, ToolCallDelta, WireAnswer, WireChunk, WireRequest
+from llm_common.llm.wire import EmbeddingRequest, Route, ToolCallDelta, WireAnswer, WireChunk, WireRequest
 from llm_common.models import ToolCall
 
-__all__ = ["answer_in", "as_chunk", "chunk_in", "json_object", "judged"]
+__all__ = ["answer_in", "as_chunk", "chunk_in", "json_object", "judged", "reported", "unreadable"]
 
 Json = Mapping[str, Any]
 
@@ -34,9 +34,9 @@ def json_object(route: Route, body: bytes | str) -> Json:
         # Rejects what json.loads would let through (lone surrogates), and takes 40 % of its time.
         payload: object = from_json(body)
     except ValueError as error:
-        raise _unreadable(route, "is not JSON, or was cut short", body) from error
+        raise unreadable(route, "is not JSON, or was cut short", body) from error
     if not isinstance(payload, dict):
-        raise _unreadable(route, f"is a JSON {type(payload).__name__} instead of an object", body)
+        raise unreadable(route, f"is a JSON {type(payload).__name__} instead of an object", body)
     return cast("Json", payload)
 
 
@@ -44,7 +44,7 @@ def answer_in(request: WireRequest, payload: Json, headers: Mapping[str, str]) -
     """The answer in a complete response. Raises the typed error that a 200 may carry, and refuses an empty answer."""
     route = request.route
     if failure := error_in(payload):
-        raise _reported(request, failure, headers, payload)
+        raise reported(request, failure, headers, payload)
     choice = _choice(route, payload)
     message = _object(route, choice.get("message", {}), "message")
     return judged(
@@ -134,7 +134,7 @@ def judged(route: Route, answer: WireAnswer) -> WireAnswer:
 def _odd_chunk(request: WireRequest, payload: Json, headers: Mapping[str, str]) -> WireChunk:
     """An event without a choice (usage at the end, a keep-alive), or with an `error`, which may be null."""
     if failure := error_in(payload):
-        raise _reported(request, failure, headers, payload)
+        raise reported(request, failure, headers, payload)
     choices = payload.get("choices")
     if choices is not None and not isinstance(choices, list):
         raise _malformed(request.route, "choices", payload)
@@ -153,7 +153,10 @@ def _without_error(fields: Json) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "error"}
 
 
-def _reported(request: WireRequest, failure: Json, headers: Mapping[str, str], payload: Json) -> LLMError:
+def reported(
+    request: WireRequest | EmbeddingRequest, failure: Json, headers: Mapping[str, str], payload: Json
+) -> LLMError:
+    """The typed error that a 200 carries, with what it says was used and paid all the same."""
     route = request.route
     error = classify(
         route.provider, 200, headers, failure, model=route.name, api_key=route.api_key, sent=prompt_text(request)
@@ -246,10 +249,11 @@ def _string(value: object) -> str | None:
 
 
 def _malformed(route: Route, what: str, value: object) -> InvalidAnswerError:
-    return _unreadable(route, f"has no usable {what}", to_json(value, fallback=str))
+    return unreadable(route, f"has no usable {what}", to_json(value, fallback=str))
 
 
-def _unreadable(route: Route, problem: str, body: bytes | str) -> InvalidAnswerError:
+def unreadable(route: Route, problem: str, body: bytes | str) -> InvalidAnswerError:
+    """The error for an answer that `problem`."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     return InvalidAnswerError(
         f"the answer of {route.provider} for {route.name} {problem} ({len(body)} characters; see raw_text). "

@@ -13,13 +13,15 @@ from llm_common.llm.asking import Asking, Deadline
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.candidates import Candidate, Messages, Question
 from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.embedding import BatchedAsking, refuse_long_texts
+from llm_common.llm.embedding_batches import EmbeddingOrder, batches_of, most_texts
 from llm_common.llm.hooks import CallHooks, CallView, Hooks
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm.routing import resolve
 from llm_common.llm.tokens import count, upper_bound
 from llm_common.llm.wire import Route, Wire, WireName
-from llm_common.models import Budget, PlannedCall, PriceSource
+from llm_common.models import Budget, CallKind, PlannedCall, PriceSource
 from llm_common.settings import Settings, UnknownPricePolicy
 
 __all__ = ["CallFactory", "CallOptions", "ClientConfig", "checked_messages"]
@@ -81,7 +83,32 @@ class CallFactory:
         deadline = Deadline(options.timeout)
         candidates = await self._candidates_for(options.models)
         fitting = await _those_that_fit(question, candidates)
-        planned = self._plan(question, options, fitting[0])
+        planned = self._plan("chat", options, fitting[0], fitting[0].bound(question, question.messages))
+        return self._asking(question, options, ledger, fitting, planned, deadline)
+
+    async def make_embedding(self, order: EmbeddingOrder, options: CallOptions, ledger: Ledger) -> BatchedAsking:
+        """The same for vectors, which are one model's: those of another would not be comparable."""
+        deadline = Deadline(options.timeout)
+        (candidate,) = await self._candidates_for(options.models)
+        await refuse_long_texts(order.texts, candidate)
+        batches = batches_of(
+            order.texts, most=order.batch_size or most_texts(candidate.route.provider), window=candidate.window
+        )
+        bound = sum(candidate.text_bound(batch.tokens) for batch in batches)
+        planned = self._plan("embedding", options, candidate, bound)
+        question = Question(messages=tuple({"role": "user", "content": text} for text in order.texts))
+        asking = self._asking(question, options, ledger, [candidate], planned, deadline)
+        return BatchedAsking(asking, candidate, order, tuple(batches))
+
+    def _asking(
+        self,
+        question: Question,
+        options: CallOptions,
+        ledger: Ledger,
+        fitting: Sequence[Candidate],
+        planned: PlannedCall,
+        deadline: Deadline,
+    ) -> Asking:
         if budgets_that_bind(planned, ledger.budgets):
             self._refuse_unknown_prices(fitting)
         return Asking(
@@ -149,12 +176,12 @@ class CallFactory:
             self._wires[name] = _open_wire(name)
         return self._wires[name]
 
-    def _plan(self, question: Question, options: CallOptions, first: Candidate) -> PlannedCall:
+    def _plan(self, kind: CallKind, options: CallOptions, first: Candidate, bound_nano: int) -> PlannedCall:
         return PlannedCall(
-            kind="chat",
+            kind=kind,
             model=first.route.asked,
             provider=first.route.provider,
-            bound_nano=first.bound(question, question.messages),
+            bound_nano=bound_nano,
             step=options.step,
             user_id=options.user_id,
             run_id=options.run_id,

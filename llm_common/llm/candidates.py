@@ -100,6 +100,10 @@ class Candidate:
             prompt = min(prompt, self.window)
         return bound_nano(self.price, prompt_tokens=prompt, output_tokens=self.output_limit(question))
 
+    def text_bound(self, tokens: int) -> int:
+        """The most that vectors of texts with so many tokens can cost, in nano-dollars."""
+        return bound_nano(self.price, prompt_tokens=tokens, output_tokens=0)
+
     def charge(self, usage: Usage | None, cost_usd: Decimal | None, *, bound: int) -> Charge:
         """The provider's own figure, else its usage times the price, else the bound; never an invented zero."""
         if cost_usd is not None:

@@ -2,21 +2,42 @@
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from llm_common.llm.asking import Answer, Asking
-from llm_common.models import CallStatus, Completion
+from llm_common.models import CallStatus, Completion, Embeddings
 
-__all__ = ["completion_of"]
+__all__ = ["completion_of", "settled"]
+
+T = TypeVar("T")
+ResultT = TypeVar("ResultT", bound=Completion[Any] | Embeddings)
 
 
 async def completion_of(asking: Asking) -> Completion[Any]:
     """Ask, settle, tell the hooks. Raises what the asking raises, after it was settled."""
+
+    def recorded(answer: Answer) -> tuple[str, str | None]:
+        return answer.wire.answered_by, answer.wire.text
+
+    return await settled(asking, asking.answer, recorded, lambda answer, seconds: _completion(asking, answer, seconds))
+
+
+async def settled(
+    asking: Asking,
+    ask: Callable[[], Awaitable[T]],
+    recorded: Callable[[T], tuple[str, str | None]],
+    result: Callable[[T, float], ResultT],
+) -> ResultT:
+    """`ask()`, closed in the ledger and told to the hooks, however it ends.
+
+    `recorded` gives who answered and the answer's text, `result` what the caller gets of an answer after some seconds.
+    """
     if asking.hooks is not None:
         await asking.hooks.before()
     account = asking.account
     try:
-        answer = await asking.answer()
+        answer = await ask()
     except BaseException as error:
         seconds = time.monotonic() - asking.deadline.began
         status: CallStatus = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
@@ -25,11 +46,12 @@ async def completion_of(asking: Asking) -> Completion[Any]:
             await asking.hooks.after(seconds, answer=None, error=error)
         raise
     seconds = time.monotonic() - asking.deadline.began
-    await account.close("ok", seconds, answered_by=answer.wire.answered_by, answer=answer.wire.text)
-    completion = _completion(asking, answer, seconds)
+    answered_by, text = recorded(answer)
+    await account.close("ok", seconds, answered_by=answered_by, answer=text)
+    told = result(answer, seconds)
     if asking.hooks is not None:
-        await asking.hooks.after(seconds, answer=completion, error=None)
-    return completion
+        await asking.hooks.after(seconds, answer=told, error=None)
+    return told
 
 
 def _completion(asking: Asking, answer: Answer, seconds: float) -> Completion[Any]:

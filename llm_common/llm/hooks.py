@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_common.exceptions import LLMError
-from llm_common.models import Completion
+from llm_common.models import Completion, Embeddings
 
 __all__ = ["CallEnd", "CallHooks", "CallRetry", "CallView", "Hooks", "told"]
 
@@ -17,7 +17,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallView:
-    """A call as a hook sees it: what is asked, of whom, for whom. No key is in it, and the messages are copies."""
+    """A call as a hook sees it: what is asked, of whom, for whom. No key is in it, and the messages are copies.
+
+    The texts of `embed` are one message of the user's each.
+    """
 
     models: tuple[str, ...]
     messages: tuple[Mapping[str, Any], ...] = field(repr=False)
@@ -45,10 +48,14 @@ class CallRetry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnd:
-    """How a call ended: `completion`, or the `error` that its caller gets (a cancellation too). Already settled."""
+    """How a call ended: `completion` (or `embeddings`), or the `error` that its caller gets. Already settled.
+
+    A cancellation is an error too.
+    """
 
     call: CallView
     completion: Completion[Any] | None
+    embeddings: Embeddings | None = None
     error: BaseException | None
     seconds: float
 
@@ -102,7 +109,11 @@ class CallHooks:
             )
             await told(self._hooks.on_retry, retry)
 
-    async def after(self, seconds: float, *, answer: Completion[Any] | None, error: BaseException | None) -> None:
+    async def after(
+        self, seconds: float, *, answer: Completion[Any] | Embeddings | None, error: BaseException | None
+    ) -> None:
         if self._hooks.after is not None:
-            end = CallEnd(call=self._call, completion=answer, error=error, seconds=seconds)
+            vectors = answer if isinstance(answer, Embeddings) else None
+            completion = None if isinstance(answer, Embeddings) else answer
+            end = CallEnd(call=self._call, completion=completion, embeddings=vectors, error=error, seconds=seconds)
             await told(self._hooks.after, end)

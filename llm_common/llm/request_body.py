@@ -6,9 +6,9 @@ from typing import Any, cast
 from pydantic_core import PydanticSerializationError, to_json
 
 from llm_common.exceptions import BadRequestError
-from llm_common.llm.wire import WireRequest
+from llm_common.llm.wire import EmbeddingRequest, WireRequest
 
-__all__ = ["encoded", "extra_headers", "prompt_text"]
+__all__ = ["encoded", "encoded_texts", "extra_headers", "prompt_text"]
 
 #: OpenAI's own name for the bound since its reasoning models refuse `max_tokens`; other servers know only the old one.
 _OPENAI_HOST = "https://api.openai.com"
@@ -21,8 +21,25 @@ def encoded(request: WireRequest, *, stream: bool) -> bytes:
     `extra` is merged in as it is (and `extra["extra_body"]` too, the OpenAI SDK's spelling), but cannot replace what
     the request says itself. Raises `BadRequestError` for what JSON cannot carry; nothing was sent then.
     """
+    return _json(request, _body(request, stream=stream))
+
+
+def encoded_texts(request: EmbeddingRequest) -> bytes:
+    """The body of `POST /embeddings`. Raises like `encoded`.
+
+    Vectors are asked for packed, a quarter of the size and of the time to read: the OpenAI SDK asks everybody so, and
+    servers that cannot pack send lists of numbers all the same.
+    """
+    body = {"encoding_format": "base64", **_extra(request)} if request.route.provider != "zai" else _extra(request)
+    body |= {"model": request.route.name, "input": request.texts}
+    if request.dimensions is not None:
+        body["dimensions"] = request.dimensions
+    return _json(request, body)
+
+
+def _json(request: WireRequest | EmbeddingRequest, body: Mapping[str, Any]) -> bytes:
     try:
-        return to_json(_body(request, stream=stream), by_alias=True, exclude_none=False, fallback=_plain)
+        return to_json(body, by_alias=True, exclude_none=False, fallback=_plain)
     except (PydanticSerializationError, ValueError, TypeError) as error:
         raise BadRequestError(
             f"the request for {request.route.name} holds a value that JSON cannot carry ({type(error).__name__}); "
@@ -32,15 +49,16 @@ def encoded(request: WireRequest, *, stream: bool) -> bytes:
         ) from None
 
 
-def extra_headers(request: WireRequest) -> Mapping[str, str]:
+def extra_headers(request: WireRequest | EmbeddingRequest) -> Mapping[str, str]:
     """Headers that the caller adds with `extra_headers={...}`, as the OpenAI SDK spells it."""
     headers: object = request.extra.get("extra_headers")
     return cast("Mapping[str, str]", headers) if isinstance(headers, Mapping) else {}
 
 
-def prompt_text(request: WireRequest) -> str:
+def prompt_text(request: WireRequest | EmbeddingRequest) -> str:
     """The text of the prompt, for keeping its echo out of error messages."""
-    return "\n".join(_texts(list(request.messages)))
+    said = request.texts if isinstance(request, EmbeddingRequest) else request.messages
+    return "\n".join(_texts(said))
 
 
 def _body(request: WireRequest, *, stream: bool) -> dict[str, Any]:
@@ -67,7 +85,7 @@ def _body(request: WireRequest, *, stream: bool) -> dict[str, Any]:
     return body
 
 
-def _extra(request: WireRequest) -> dict[str, Any]:
+def _extra(request: WireRequest | EmbeddingRequest) -> dict[str, Any]:
     if not request.extra:
         return {}
     body = {name: value for name, value in request.extra.items() if name not in _NOT_FOR_THE_BODY}

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-__all__ = ["FILE_TOKENS", "IMAGE_TOKENS", "count", "fits", "upper_bound"]
+__all__ = ["FILE_TOKENS", "IMAGE_TOKENS", "count", "fits", "text_bound", "upper_bound"]
 
 #: The most that one image counts for: gpt-4o-mini at high detail, 2,833 + 8 tiles x 5,667
 #: (https://developers.openai.com/api/docs/guides/images-vision). Most models count a thirtieth of it.
@@ -61,6 +61,11 @@ def upper_bound(messages: Texts, tools: Texts = (), response_format: Mapping[str
     if response_format:
         total += _FOR_SCHEMA + _json_bytes(response_format)
     return total
+
+
+def text_bound(text: str) -> int:
+    """The most tokens that a bare text can have, with the two that some models put around it."""
+    return _bytes(text) + 2
 
 
 def count(

@@ -1,5 +1,6 @@
 """What goes to a provider and what comes back, in one shape for every wire."""
 
+from array import array
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -8,7 +9,17 @@ from typing import Any, Literal, Protocol
 
 from llm_common.models import ToolCall, Usage
 
-__all__ = ["Route", "ToolCallDelta", "Wire", "WireAnswer", "WireChunk", "WireName", "WireRequest"]
+__all__ = [
+    "EmbeddingRequest",
+    "Route",
+    "ToolCallDelta",
+    "Wire",
+    "WireAnswer",
+    "WireChunk",
+    "WireName",
+    "WireRequest",
+    "WireVectors",
+]
 
 WireName = Literal["direct", "litellm"]
 
@@ -87,6 +98,27 @@ class WireChunk:
     request_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """One request for vectors: one for each text. `dimensions` None is the model's own number of them."""
+
+    route: Route
+    texts: tuple[str, ...] = field(repr=False)
+    dimensions: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireVectors:
+    """One vector (float32) for each text, in the order of the texts. `usage` and `cost_usd` as in `WireAnswer`."""
+
+    vectors: tuple["array[float]", ...] = field(repr=False)
+    usage: Usage | None
+    cost_usd: Decimal | None
+    answered_by: str
+    request_id: str | None
+
+
 class Wire(Protocol):
     """A way to reach providers. It never retries, and raises nothing but `LLMError` (and lets cancellation pass).
 
@@ -99,6 +131,10 @@ class Wire(Protocol):
 
     def stream(self, request: WireRequest, *, timeout: float) -> AbstractAsyncContextManager[AsyncIterator[WireChunk]]:
         """Open a stream; leaving the context closes the provider's connection at once."""
+        ...
+
+    async def embed(self, request: EmbeddingRequest, *, timeout: float) -> WireVectors:
+        """Send and wait for all the vectors, at most `timeout` seconds."""
         ...
 
     async def aclose(self) -> None:

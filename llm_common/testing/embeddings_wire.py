@@ -9,6 +9,7 @@ import math
 import re
 import struct
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, cast
 
 from llm_common.testing.billing import token_count
@@ -70,11 +71,14 @@ def embed(text: str, dimensions: int) -> list[float]:
     return [value / length for value in vector]
 
 
-def render_embeddings(request: EmbeddingRequest) -> Json:
+def render_embeddings(request: EmbeddingRequest, cost_usd: Decimal) -> Json:
+    """The answer; OpenRouter says in it what it cost."""
     data: list[Json] = []
     for index, text in enumerate(request.texts):
         vector = embed(text, request.dimensions)
         packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         data.append({"object": "embedding", "index": index, "embedding": packed if request.base64 else vector})
-    usage = {"prompt_tokens": request.tokens, "total_tokens": request.tokens}
+    usage: Json = {"prompt_tokens": request.tokens, "total_tokens": request.tokens}
+    if request.provider == "openrouter":
+        usage = {**usage, "cost": float(cost_usd)}
     return {"object": "list", "data": data, "model": request.model, "usage": usage}

@@ -157,7 +157,7 @@ class Service:
         fault = item if isinstance(item, Fault) else None
         price = self.prices.get(request.model, self.default_price)
         cost = price.cost(Usage(input_tokens=request.tokens))
-        answer = render_embeddings(request)
+        answer = render_embeddings(request, cost)
         served = serve_list(provider, request.model, answer, "data", cost_usd=cost, fault=fault)
         return _as_scripted(served, item), fault
 

@@ -11,18 +11,25 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from llm_common.llm.answers import answer_in, as_chunk, chunk_in, json_object
+from llm_common.llm.embedding_answers import vectors_in
 from llm_common.llm.providers.failures import OPENING_FAILURES, READING_FAILURES, cut_short, failure, too_large
 from llm_common.llm.providers.json_payload import JsonPayload
 from llm_common.llm.providers.responses import OK, read_whole, refusal
 from llm_common.llm.providers.sessions import CONNECT_SECONDS, Sessions, new_session
-from llm_common.llm.request_body import encoded, extra_headers
+from llm_common.llm.request_body import encoded, encoded_texts, extra_headers
 from llm_common.llm.sse import EventReader, EventTooLargeError
-from llm_common.llm.wire import Route, WireAnswer, WireChunk, WireRequest
+from llm_common.llm.wire import EmbeddingRequest, Route, WireAnswer, WireChunk, WireRequest, WireVectors
 
 __all__ = ["DirectWire"]
 
 #: An answer with several images in it stays well below; more is not an answer.
 _LARGEST_ANSWER = 64 * 1024 * 1024
+#: 2,048 vectors of 3,072 numbers, from a server that writes each out in decimal.
+_LARGEST_VECTORS = 192 * 1024 * 1024
+#: Bodies from this size on are read in a thread, so that the event loop goes on.
+_LONG_READ = 1024 * 1024
+_CHAT = "/chat/completions"
+_EMBEDDINGS = "/embeddings"
 #: What a server sends that does not stream after all; any other content type is read as events.
 _WHOLE_BODIES = frozenset({"application/json", "text/html"})
 #: After [DONE] a response ends at once; a connection that takes longer is not worth keeping.
@@ -30,7 +37,9 @@ _END_SECONDS = 0.25
 
 
 class DirectWire:
-    """Sends to `{base_url}/chat/completions` with the route's own key, and to no other host: a redirect is an error.
+    """Sends to `{base_url}/chat/completions` and `{base_url}/embeddings` with the route's own key.
+
+    Nothing goes to any other host: a redirect is an error.
 
     One keep-alive pool per event loop with at most `connections` connections; calls beyond them wait for one within
     their deadline. Proxies come from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), read once per base
@@ -44,7 +53,7 @@ class DirectWire:
 
     async def send(self, request: WireRequest, *, timeout: float) -> WireAnswer:
         """Send and wait for the whole answer, at most `timeout` seconds."""
-        response = await self._post(request, timeout, stream=False)
+        response = await self._post(request, _CHAT, encoded(request, stream=False), timeout)
         async with response:
             received = await self._whole(request.route, response, timeout)
         return answer_in(request, json_object(request.route, received), response.headers)
@@ -53,13 +62,24 @@ class DirectWire:
         """Open a stream that may last `timeout` seconds; leaving the context closes the connection at once."""
         return self._stream(request, timeout)
 
+    async def embed(self, request: EmbeddingRequest, *, timeout: float) -> WireVectors:
+        """Send and wait for all the vectors, at most `timeout` seconds."""
+        response = await self._post(request, _EMBEDDINGS, encoded_texts(request), timeout)
+        async with response:
+            received = await self._whole(request.route, response, timeout, largest=_LARGEST_VECTORS)
+
+        def read() -> WireVectors:
+            return vectors_in(request, json_object(request.route, received), response.headers)
+
+        return await asyncio.to_thread(read) if len(received) >= _LONG_READ else read()
+
     async def aclose(self) -> None:
         """Close the running loop's connections. Other loops close theirs when they end."""
         await self._sessions.aclose()
 
     @asynccontextmanager
     async def _stream(self, request: WireRequest, timeout: float) -> AsyncGenerator[AsyncIterator[WireChunk]]:
-        response = await self._post(request, timeout, stream=True)
+        response = await self._post(request, _CHAT, encoded(request, stream=True), timeout)
         chunks = self._chunks(request, response, timeout)
         try:
             yield chunks
@@ -90,11 +110,13 @@ class DirectWire:
         if reader.done:
             await _reach_end(response)
 
-    async def _post(self, request: WireRequest, timeout: float, *, stream: bool) -> aiohttp.ClientResponse:
+    async def _post(
+        self, request: WireRequest | EmbeddingRequest, path: str, encoded_body: bytes, timeout: float
+    ) -> aiohttp.ClientResponse:
         """The response with status 200, its body still to be read. Any other is raised as its typed error."""
-        body = JsonPayload(encoded(request, stream=stream))
+        body = JsonPayload(encoded_body)
         try:
-            response = await self._open(request, body, timeout)
+            response = await self._open(request, path, body, timeout)
         except OPENING_FAILURES as error:
             raise failure(request.route, error, begun=body.begun, timeout=timeout) from error
         if response.status == OK:
@@ -105,7 +127,9 @@ class DirectWire:
                 received = await read_whole(request.route, response, self._largest)
         raise refusal(request, response, received)
 
-    async def _open(self, request: WireRequest, body: JsonPayload, timeout: float) -> aiohttp.ClientResponse:
+    async def _open(
+        self, request: WireRequest | EmbeddingRequest, path: str, body: JsonPayload, timeout: float
+    ) -> aiohttp.ClientResponse:
         route = request.route
         if timeout <= 0:  # aiohttp would take it for "no limit"
             raise TimeoutError
@@ -118,7 +142,7 @@ class DirectWire:
             headers["Authorization"] = f"Bearer {route.api_key}"
         session = await self._sessions.get()
         return await session.post(
-            f"{route.base_url}/chat/completions",
+            f"{route.base_url}{path}",
             data=body,
             headers=headers,
             allow_redirects=False,
@@ -129,9 +153,11 @@ class DirectWire:
             ),
         )
 
-    async def _whole(self, route: Route, response: aiohttp.ClientResponse, timeout: float) -> bytes:
+    async def _whole(
+        self, route: Route, response: aiohttp.ClientResponse, timeout: float, *, largest: int = 0
+    ) -> bytes:
         try:
-            return await read_whole(route, response, self._largest)
+            return await read_whole(route, response, max(largest, self._largest))
         except READING_FAILURES as error:
             raise failure(route, error, begun=True, timeout=timeout) from error
 

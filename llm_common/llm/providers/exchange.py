@@ -15,7 +15,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from llm_common.exceptions import InvalidAnswerError, LLMError
 from llm_common.llm.providers.failures import OPENING_FAILURES, READING_FAILURES, failure
 from llm_common.llm.providers.responses import OK, read_whole, refusal
-from llm_common.llm.wire import WireRequest
+from llm_common.llm.wire import EmbeddingRequest, WireRequest
 
 __all__ = ["Exchange", "note_sending", "watch"]
 
@@ -30,7 +30,7 @@ class Exchange:
     same address is not.
     """
 
-    def __init__(self, request: WireRequest, timeout: float) -> None:
+    def __init__(self, request: WireRequest | EmbeddingRequest, timeout: float) -> None:
         self._request = request
         self._timeout = timeout
         self.begun = False

@@ -41,6 +41,10 @@ _TAKE_A_HANDLER = frozenset(
         "xai",
     }
 )
+#: The same for vectors.
+_EMBED_WITH_A_HANDLER = frozenset(
+    {"cohere", "hosted_vllm", "infinity", "jina_ai", "openrouter", "sambanova", "vercel_ai_gateway", "voyage"}
+)
 
 
 class LentSessions:
@@ -56,6 +60,13 @@ class LentSessions:
         """What makes `acompletion` use the running loop's session for this provider."""
         session = await self._sessions.get()
         if provider in _TAKE_A_HANDLER:
+            return {"client": self._handler(session)}
+        return {"shared_session": session}
+
+    async def embedding_arguments(self, provider: str) -> dict[str, Any]:
+        """The same for `aembedding`, whose providers are served by other code of LiteLLM's."""
+        session = await self._sessions.get()
+        if provider in _EMBED_WITH_A_HANDLER:
             return {"client": self._handler(session)}
         return {"shared_session": session}
 

@@ -13,14 +13,16 @@ from llm_common.exceptions import ConnectionFailedError, DeadlineExceededError, 
 from llm_common.llm.errors import classify
 from llm_common.llm.providers.failures import failure
 from llm_common.llm.request_body import prompt_text
-from llm_common.llm.wire import Route, WireRequest
+from llm_common.llm.wire import EmbeddingRequest, Route, WireRequest
 
 __all__ = ["litellm_failure"]
 
 _LONGEST_BODY = 20_000
 
 
-def litellm_failure(request: WireRequest, error: Exception, *, begun: bool, answered: bool, timeout: float) -> LLMError:
+def litellm_failure(
+    request: WireRequest | EmbeddingRequest, error: Exception, *, begun: bool, answered: bool, timeout: float
+) -> LLMError:
     """Judge by the status, the text and the causes that the exception carries, never by LiteLLM's class for it.
 
     `begun`: a request went out; `answered`: a 200 had begun to arrive, so the error is inside of it.
@@ -75,7 +77,7 @@ def _unreadable(route: Route, error: Exception) -> InvalidAnswerError:
     )
 
 
-def _classified(request: WireRequest, links: list[BaseException], *, answered: bool) -> LLMError:
+def _classified(request: WireRequest | EmbeddingRequest, links: list[BaseException], *, answered: bool) -> LLMError:
     # The deepest exception with a status is the provider's own; the ones above are LiteLLM's reading of it.
     told = next((link for link in reversed(links) if _status(link) or _has_body(link)), links[0])
     status, body = _status(told) or 500, _body(told)

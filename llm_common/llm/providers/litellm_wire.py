@@ -3,7 +3,7 @@
 import asyncio
 import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from types import ModuleType
@@ -12,10 +12,11 @@ from uuid import uuid4
 
 from llm_common.exceptions import LLMError
 from llm_common.llm.answers import answer_in, chunk_in
+from llm_common.llm.embedding_answers import vectors_in
 from llm_common.llm.providers.exchange import Exchange
 from llm_common.llm.providers.failures import cut_short, failure
 from llm_common.llm.providers.lent_session import LentSessions
-from llm_common.llm.wire import WireAnswer, WireChunk, WireRequest
+from llm_common.llm.wire import EmbeddingRequest, WireAnswer, WireChunk, WireRequest, WireVectors
 
 __all__ = ["LiteLLMWire", "load_litellm"]
 
@@ -23,10 +24,11 @@ _LITELLM_TIMEOUT = 86_400.0
 
 
 class LiteLLMWire:
-    """Sends through `litellm.acompletion`, over a session of ours: no retries, no redirects, our deadline.
+    """Sends through `litellm.acompletion` and `litellm.aembedding`, over a session of ours.
 
-    LiteLLM is imported by the first call, in a thread. Parameters that a model does not support are an error
-    (`BadRequestError`), not dropped. Where a provider sends no usage in a stream, LiteLLM counts tokens itself.
+    No retries, no redirects, our deadline. LiteLLM is imported by the first call, in a thread. Parameters that a model
+    does not support are an error (`BadRequestError`), not dropped. Where a provider sends no usage in a stream, LiteLLM
+    counts tokens itself.
     """
 
     def __init__(self, *, connections: int = 1000) -> None:
@@ -41,6 +43,15 @@ class LiteLLMWire:
     def stream(self, request: WireRequest, *, timeout: float) -> AbstractAsyncContextManager[AsyncIterator[WireChunk]]:
         """Open a stream that may last `timeout` seconds; leaving the context closes the connection at once."""
         return self._stream(request, timeout)
+
+    async def embed(self, request: EmbeddingRequest, *, timeout: float) -> WireVectors:
+        """Send and wait for all the vectors, at most `timeout` seconds."""
+        exchange = Exchange(request, timeout)
+        lent = self._sessions.embedding_arguments
+        response = await self._reach(
+            request, exchange, _Deadline(timeout), "aembedding", _embedding_arguments(request), lent
+        )
+        return vectors_in(request, _payload(request, exchange, response.model_dump()), {})
 
     async def aclose(self) -> None:
         """Close the running loop's connections. Other loops close theirs when they end."""
@@ -73,13 +84,24 @@ class LiteLLMWire:
             raise cut_short(request.route)
 
     async def _call(self, request: WireRequest, exchange: Exchange, deadline: "_Deadline", *, stream: bool) -> Any:
+        arguments, lent = _arguments(request, stream=stream), self._sessions.arguments
+        return await self._reach(request, exchange, deadline, "acompletion", arguments, lent)
+
+    async def _reach(
+        self,
+        request: WireRequest | EmbeddingRequest,
+        exchange: Exchange,
+        deadline: "_Deadline",
+        function: str,
+        arguments: dict[str, Any],
+        lent: Callable[[str], Awaitable[dict[str, Any]]],
+    ) -> Any:
         if deadline.seconds <= 0:
             raise failure(request.route, TimeoutError(), begun=False, timeout=deadline.seconds)
         litellm = await load_litellm()
-        lent = await self._sessions.arguments(request.route.provider)
         arguments = (
-            _arguments(request, stream=stream)
-            | lent
+            arguments
+            | await lent(request.route.provider)
             | {
                 # Our own deadline is shorter. LiteLLM makes and caches a client for each value that it is given here.
                 "timeout": _LITELLM_TIMEOUT,
@@ -88,7 +110,7 @@ class LiteLLMWire:
                 "drop_params": False,
             }
         )
-        return await _guarded(request, exchange, deadline, _completion(litellm, arguments))
+        return await _guarded(request, exchange, deadline, _called(litellm, function, arguments))
 
 
 class _Deadline:
@@ -97,7 +119,9 @@ class _Deadline:
         self.moment = asyncio.get_running_loop().time() + seconds
 
 
-async def _guarded(request: WireRequest, exchange: Exchange, deadline: _Deadline, awaitable: Any) -> Any:
+async def _guarded(
+    request: WireRequest | EmbeddingRequest, exchange: Exchange, deadline: _Deadline, awaitable: Any
+) -> Any:
     """Await a step of LiteLLM within the deadline; whatever it raises leaves here as a typed error."""
     try:
         with exchange.watched():
@@ -109,7 +133,9 @@ async def _guarded(request: WireRequest, exchange: Exchange, deadline: _Deadline
     raise told
 
 
-def _typed(request: WireRequest, exchange: Exchange, deadline: _Deadline, error: Exception) -> LLMError:
+def _typed(
+    request: WireRequest | EmbeddingRequest, exchange: Exchange, deadline: _Deadline, error: Exception
+) -> LLMError:
     if isinstance(error, TimeoutError):
         return failure(request.route, error, begun=exchange.begun, timeout=deadline.seconds)
     from llm_common.llm.providers.litellm_failures import litellm_failure
@@ -143,7 +169,7 @@ def _load() -> ModuleType:
     return litellm
 
 
-async def _completion(litellm: Any, arguments: dict[str, Any]) -> Any:
+async def _called(litellm: Any, function: str, arguments: dict[str, Any]) -> Any:
     """Keep LiteLLM's logging worker out, unless the host has callbacks there that want to be called.
 
     There is one worker per process, tied to the event loop of its first call: the next loop gets its complaints.
@@ -151,10 +177,10 @@ async def _completion(litellm: Any, arguments: dict[str, Any]) -> Any:
     if not (litellm.callbacks or litellm.success_callback or litellm.failure_callback):
         arguments["litellm_call_id"] = str(uuid4())
         began = datetime.now()  # noqa: DTZ005 (LiteLLM subtracts it from its own naive times)
-        logger, arguments = litellm.utils.function_setup("acompletion", litellm.utils.Rules(), began, **arguments)
+        logger, arguments = litellm.utils.function_setup(function, litellm.utils.Rules(), began, **arguments)
         logger._defer_async_logging = True  # noqa: SLF001 (the switch that LiteLLM's own proxy uses)
         arguments["litellm_logging_obj"] = logger
-    return await litellm.acompletion(**arguments)
+    return await getattr(litellm, function)(**arguments)
 
 
 def _arguments(request: WireRequest, *, stream: bool) -> dict[str, Any]:
@@ -182,6 +208,18 @@ def _arguments(request: WireRequest, *, stream: bool) -> dict[str, Any]:
     return arguments
 
 
+def _embedding_arguments(request: EmbeddingRequest) -> dict[str, Any]:
+    route = request.route
+    arguments: dict[str, Any] = dict(request.extra)
+    arguments |= {
+        "model": f"{route.provider}/{route.name}",
+        "input": list(request.texts),
+        "api_key": route.api_key,
+        "api_base": route.base_url,
+    }
+    return arguments if request.dimensions is None else arguments | {"dimensions": request.dimensions}
+
+
 def _plain(value: Any) -> Any:
     """Own dicts and lists: LiteLLM changes what it is given."""
     if isinstance(value, Mapping):
@@ -191,7 +229,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _payload(request: WireRequest, exchange: Exchange, payload: dict[str, Any]) -> dict[str, Any]:
+def _payload(request: WireRequest | EmbeddingRequest, exchange: Exchange, payload: dict[str, Any]) -> dict[str, Any]:
     """What the provider said, without what LiteLLM puts in: its estimate of the price, its prefix, its own ids."""
     usage, model, provider = payload.get("usage"), payload.get("model"), request.route.provider
     if isinstance(usage, dict) and provider != "openrouter":

@@ -8,7 +8,7 @@ from llm_common.exceptions import BadRequestError, LLMError
 from llm_common.llm.errors import classify
 from llm_common.llm.providers.failures import too_large
 from llm_common.llm.request_body import prompt_text
-from llm_common.llm.wire import Route, WireRequest
+from llm_common.llm.wire import EmbeddingRequest, Route, WireRequest
 
 __all__ = ["OK", "read_whole", "refusal"]
 
@@ -27,7 +27,7 @@ async def read_whole(route: Route, response: aiohttp.ClientResponse, largest: in
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def refusal(request: WireRequest, response: aiohttp.ClientResponse, received: bytes) -> LLMError:
+def refusal(request: WireRequest | EmbeddingRequest, response: aiohttp.ClientResponse, received: bytes) -> LLMError:
     """The typed error for a status other than 200."""
     route = request.route
     if 300 <= response.status < 400:  # noqa: PLR2004 (redirects)

@@ -1,0 +1,172 @@
+"""The vectors of many texts: some requests at a time, money for all of them set aside before the first.
+
+When one batch has failed for good, no other is begun. Those that are on their way are let land: they are paid for, and
+landed their true cost is known, where a cancelled one is charged its bound.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from llm_common.exceptions import ContextWindowError, InvalidAnswerError, LLMError
+from llm_common.llm.asking import Asking
+from llm_common.llm.candidates import Candidate, Charge
+from llm_common.llm.completing import settled
+from llm_common.llm.embedding_batches import Batch, EmbeddingOrder
+from llm_common.llm.tokens import count, text_bound
+from llm_common.llm.wire import EmbeddingRequest, WireVectors
+from llm_common.models import Embeddings
+
+__all__ = ["BatchedAsking", "embeddings_of", "refuse_long_texts"]
+
+#: What `count` adds for the framing of a message, which a bare text does not have.
+_FRAMING = 7
+
+
+class _AbandonedError(Exception):
+    """Another batch has failed for good, so this one is not sent again."""
+
+
+class BatchedAsking:
+    """One call for vectors, ready to be made. Belongs to one task."""
+
+    def __init__(self, asking: Asking, candidate: Candidate, order: EmbeddingOrder, batches: tuple[Batch, ...]) -> None:
+        self.asking = asking
+        self._candidate = candidate
+        self._order = order
+        self._batches = batches
+        self._landed: dict[int, WireVectors] = {}
+        #: The most that each batch may still cost; what has landed is the account's.
+        self._outstanding = {number: candidate.text_bound(batch.tokens) for number, batch in enumerate(batches)}
+        self._covering = asyncio.Lock()
+        self._sending: set[asyncio.Task[None] | None] = set()
+        self._failed = False
+
+    async def answers(self) -> tuple[WireVectors, ...]:
+        """What came for each batch, in their order. Raises the first failure, with the cost of all that was sent."""
+        return await self.asking.first_good(self._all)
+
+    async def _all(self, _candidate: Candidate, _more: bool) -> tuple[WireVectors, ...]:  # noqa: FBT001
+        # Refused here, where nothing was sent, rather than halfway.
+        await self._cover()
+        waiting = iter(enumerate(self._batches))
+        workers = min(self._order.concurrency, len(self._batches))
+        tasks = [asyncio.create_task(self._work(waiting)) for _ in range(workers)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            first = next((error for task in done if (error := task.exception())), None)
+            if first is not None:
+                await self._let_land(tasks)
+                raise first
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self._check_lengths()
+        return tuple(self._landed[number] for number in range(len(self._batches)))
+
+    async def _let_land(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._failed = True
+        for task in tasks:
+            if task not in self._sending:
+                task.cancel()
+        await asyncio.wait(tasks)
+
+    async def _work(self, waiting: Iterator[tuple[int, Batch]]) -> None:
+        for number, batch in waiting:
+            self._landed[number] = await self.asking.retrying(
+                self._candidate, False, partial(self._send, number, batch)
+            )
+            if self._failed:
+                return
+
+    async def _send(self, number: int, batch: Batch) -> WireVectors:
+        asking, candidate, bound = self.asking, self._candidate, self._outstanding[number]
+        await self._cover()
+        started, seconds_left = time.monotonic(), asking.deadline.left_for(candidate)
+        self._sending.add(asyncio.current_task())
+        try:
+            answer = await candidate.wire.embed(self._request(batch), timeout=seconds_left)
+        except LLMError as error:
+            asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
+            if self._failed:
+                raise _AbandonedError from error
+            raise
+        except BaseException:
+            # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
+            asking.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
+            raise
+        finally:
+            self._sending.discard(asyncio.current_task())
+        asking.breakers.succeeded(candidate.circuit)
+        charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)
+        del self._outstanding[number]
+        asking.account.note(candidate, charge, None, time.monotonic() - started)
+        return answer
+
+    async def _cover(self) -> None:
+        """Have enough set aside for all that is still to come; a paid failure may have used some of it up."""
+        async with self._covering:
+            await self.asking.account.cover(self._candidate, sum(self._outstanding.values()))
+
+    def _request(self, batch: Batch) -> EmbeddingRequest:
+        order = self._order
+        return EmbeddingRequest(
+            route=self._candidate.route, texts=batch.texts, dimensions=order.dimensions, extra=order.extra
+        )
+
+    def _check_lengths(self) -> None:
+        lengths = {len(answer.vectors[0]) for answer in self._landed.values()}
+        if len(lengths) > 1:
+            route = self._candidate.route
+            raise InvalidAnswerError(
+                f"{route.provider} sent vectors of {' and '.join(map(str, sorted(lengths)))} dimensions for "
+                f"{route.name} in one call, and they cannot be compared. Say which with dimensions=.",
+                provider=route.provider,
+                model=route.name,
+            )
+
+
+async def embeddings_of(batched: BatchedAsking) -> Embeddings:
+    """Ask, settle, tell the hooks. Raises what the asking raises, after it was settled."""
+    asking = batched.asking
+    account, route = asking.account, asking.candidates[0].route
+
+    def recorded(answers: tuple[WireVectors, ...]) -> tuple[str, None]:
+        return answers[-1].answered_by, None
+
+    def result(answers: tuple[WireVectors, ...], seconds: float) -> Embeddings:
+        return Embeddings(
+            vectors=tuple(vector for answer in answers for vector in answer.vectors),
+            dimensions=len(answers[0].vectors[0]),
+            usage=account.usage,
+            cost_usd=account.cost_usd,
+            price_source=account.price_source,
+            model=route.asked,
+            answered_by=answers[-1].answered_by,
+            provider=route.provider,
+            attempts=account.attempts,
+            seconds=seconds,
+        )
+
+    return await settled(asking, batched.answers, recorded, result)
+
+
+async def refuse_long_texts(texts: tuple[str, ...], candidate: Candidate) -> None:
+    """Raises `ContextWindowError` for a text beyond the model's window, before anything is sent."""
+    window = candidate.window
+    if not window:
+        return
+    for position, text in enumerate(texts):
+        if text_bound(text) <= window:
+            continue
+        message = {"role": "user", "content": text}
+        tokens = await asyncio.to_thread(count, [message], model=candidate.route.name) - _FRAMING
+        if tokens > window:
+            raise ContextWindowError(
+                f"texts[{position}] has about {tokens:,} tokens, and {candidate.route.asked} takes {window:,} at once. "
+                "Nothing was sent. Split it.",
+                provider=candidate.route.provider,
+                model=candidate.route.asked,
+            )
