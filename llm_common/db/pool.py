@@ -55,6 +55,9 @@ class Pool:
             await self._idle.pop()[1].close()
 
     async def _acquire_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()  # at once: a timer would cost more than the rest of the lending
+            return
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._slots.acquire()

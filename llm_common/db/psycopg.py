@@ -31,6 +31,12 @@ __all__ = ["AsyncPoolTransport", "DsnTransport", "SyncPoolTransport"]
 # Host connections have row factories of their own type; we bring ours with each cursor.
 _Lend = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
 
+# One encoder for all: `json.dumps` makes one for each value.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+#: Each has a procedure `..._early`, which takes and answers the same: migrations/20261126220100_cost_early_commit.sql.
+_COMMITTING_EARLY = frozenset({"reserve_cost", "settle_cost"})
+
 
 class DsnTransport:
     """Connections of our own, one pool per event loop. `dsn` is asked for each new connection."""
@@ -88,10 +94,11 @@ class SyncPoolTransport:
         self._pool = pool
 
     async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
-        return await asyncio.to_thread(self._call, _query(function, tuple(arguments)), _parameters(arguments))
+        return await asyncio.to_thread(self._call, function, tuple(arguments), _parameters(arguments))
 
-    def _call(self, query: bytes, parameters: Mapping[str, str | None]) -> Json:
+    def _call(self, function: str, names: tuple[str, ...], parameters: Mapping[str, str | None]) -> Json:
         with _our_errors(), self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            query = _statement(connection, function, names)
             return _only_value(cursor.execute(query, parameters, prepare=False).fetchone())
 
     @asynccontextmanager
@@ -116,9 +123,10 @@ class SyncPoolTransport:
 
 
 async def _call(lend: _Lend, function: str, arguments: Mapping[str, Json]) -> Json:
-    query, parameters = _query(function, tuple(arguments)), _parameters(arguments)
+    parameters = _parameters(arguments)
     with _our_errors():
         async with lend() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            query = _statement(connection, function, tuple(arguments))
             await cursor.execute(query, parameters, prepare=False)
             return _only_value(await cursor.fetchone())
 
@@ -144,12 +152,26 @@ def _rows(connection: Connection[Any], query: bytes, parameters: Sequence[str]) 
         return cursor.fetchall() if cursor.description else []
 
 
+def _statement(connection: AsyncConnection[Any] | Connection[Any], function: str, names: tuple[str, ...]) -> bytes:
+    # A procedure that commits is refused within a transaction, such as psycopg begins without autocommit.
+    commits_early = function in _COMMITTING_EARLY and connection.autocommit
+    return _procedure_call(f"{function}_early", names) if commits_early else _query(function, names)
+
+
 @lru_cache(maxsize=256)
 def _query(function: str, names: tuple[str, ...]) -> bytes:
     # to_json is what PostgREST answers with, so uuids and times come out the same on each transport.
-    arguments = sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(n), sql.Placeholder(n)) for n in names)
-    query = sql.SQL("SELECT pg_catalog.to_json(answer) FROM public.{}({}) AS answer")
-    return query.format(sql.Identifier(function), arguments).as_bytes()
+    query = sql.SQL("SELECT pg_catalog.to_json(public.{}({}))")
+    return query.format(sql.Identifier(function), _named(names)).as_bytes()
+
+
+@lru_cache(maxsize=16)
+def _procedure_call(procedure: str, names: tuple[str, ...]) -> bytes:
+    return sql.SQL("CALL public.{}({})").format(sql.Identifier(procedure), _named(names)).as_bytes()
+
+
+def _named(names: tuple[str, ...]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(n), sql.Placeholder(n)) for n in names)
 
 
 def _parameters(arguments: Mapping[str, Json]) -> dict[str, str | None]:
@@ -161,7 +183,7 @@ def _parameter(name: str, value: Json) -> str | None:
     if value is None or isinstance(value, str):
         return value
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return _encode(value)
     except ValueError:
         raise InvalidInputError(f"{name} has NaN or infinity in it, which JSON cannot carry") from None
 
