@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llm_common.llm.asking import Asking
     from llm_common.llm.breaker import Breakers
     from llm_common.llm.calls import CallFactory, CallOptions
+    from llm_common.llm.model_info import ModelInfo
     from llm_common.llm.pricing import Price
     from llm_common.llm.retrying import RetryPolicy
     from llm_common.llm.streaming import CompletionStream
@@ -300,6 +301,13 @@ class LLMClient:
 
         await self._factory().make(question_of(messages), self._options(model, models, None), self.ledger)
 
+    async def model_info(self, model: str) -> "ModelInfo | None":
+        """Window, price and abilities of a model, None where no map knows it.
+
+        Raises what `complete` would raise for an unknown provider or a missing key.
+        """
+        return await self._factory().info(model)
+
     def stream(
         self,
         messages: Messages,
@@ -439,6 +447,7 @@ class SyncLLMClient(BlockingClient[LLMClient]):
     complete_many = blocking(LLMClient.complete_many)
     embed = blocking(LLMClient.embed)
     check = blocking(LLMClient.check)
+    model_info = blocking(LLMClient.model_info)
     stream = blocking_stream(LLMClient.stream)
 
 

@@ -16,6 +16,7 @@ from llm_common.llm.catalogue import Catalogue
 from llm_common.llm.embedding import BatchedAsking, refuse_long_texts
 from llm_common.llm.embedding_batches import EmbeddingOrder, batches_of, most_texts
 from llm_common.llm.hooks import CallHooks, CallView, Hooks
+from llm_common.llm.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm.routing import resolve
@@ -121,6 +122,11 @@ class CallFactory:
             hooks=self._hooks_of(question, options),
             fallback_on_content_policy=options.fallback_on_content_policy,
         )
+
+    async def info(self, model: str) -> ModelInfo | None:
+        """What is known about a model; raises as `make` does for one that cannot be called."""
+        (candidate,) = await self._candidates_for((model,))
+        return candidate.info
 
     def _hooks_of(self, question: Question, options: CallOptions) -> CallHooks | None:
         if self._config.hooks is None:

@@ -6,6 +6,7 @@ analysis = await pipeline.run("AB-1234", text, "California", models={"research":
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final, Generic, Literal, overload
 
 from typing_extensions import TypeVar
@@ -23,15 +24,18 @@ from llm_common.exceptions import (
 from llm_common.llm_client import LLMClient
 from llm_common.pipeline.events import OnEvent, PipelineEvent
 from llm_common.pipeline.evidence import Evidence
+from llm_common.pipeline.joining import Finding, joined_critique
 from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis
-from llm_common.pipeline.prompts import code_version, generate_prompt, spec_of
+from llm_common.pipeline.prompts import code_version, spec_of
 from llm_common.pipeline.reading import Reading
-from llm_common.pipeline.result import Finding, analysis_of
+from llm_common.pipeline.result import analysis_of, as_stored
 from llm_common.pipeline.runs import RunSession, fenced, while_held, worker_name
 from llm_common.pipeline.schemas import AnalysisResult
+from llm_common.pipeline.side_by_side import side_by_side
 from llm_common.pipeline.spec import AnalysisSpec
-from llm_common.pipeline.steps import generate, refine, research, review
+from llm_common.pipeline.steps import divide, generate, refine, research, review
 from llm_common.pipeline.subject import Subject, check_spec
+from llm_common.pipeline.window import Room, reading_of, room_for
 from llm_common.uninterrupted import uninterrupted
 from llm_common.web_search import WebSearchClient
 
@@ -123,7 +127,7 @@ class AnalysisPipeline(Generic[A]):
         subject = Subject.checked(bill_id, bill_text, jurisdiction, models, max_rounds=max_rounds, spec=self.spec)
         if idempotency_key is not None and not idempotency_key.strip():
             raise InvalidInputError("idempotency_key is empty; leave it out, or give one that names this analysis")
-        await self._check_models(subject)
+        await self._room(subject)
         worker = worker_name()
         start = self._db.runs.start(
             {
@@ -186,11 +190,12 @@ class AnalysisPipeline(Generic[A]):
             running.cancel()
             await asyncio.wait({running})
 
-    async def _check_models(self, subject: Subject) -> None:
-        """Models that are unknown, have no key or cannot hold the bill are told before anything is written or paid."""
-        prompt = generate_prompt(Reading.whole(subject, Evidence(queries=(), found=(), failures=())))
-        for model in dict.fromkeys(subject.models.values()):
-            await self._llm.check(prompt, model)
+    async def _room(self, subject: Subject) -> Room:
+        """Models that are unknown, have no key or no room for us are told before anything is written or paid."""
+        names = tuple(dict.fromkeys(subject.models.values()))
+        for model in names:
+            await self._llm.check(subject.spec.prompts.role, model)
+        return room_for(subject.spec, {model: await self._llm.model_info(model) for model in names})
 
     async def _carry_out(self, claim: Coroutine[Any, Any, ClaimedRun], worker: str, on_event: OnEvent | None) -> A:
         """Claim the run, do what is left of it, and leave it in a terminal state whatever happens."""
@@ -230,13 +235,14 @@ class AnalysisPipeline(Generic[A]):
             on_event=on_event,
         )
         await session.tell("run_started")
-        finding = await while_held(self._db, lease, self._analyse(subject, session))
+        evidence, findings = await while_held(self._db, lease, self._analyse(subject, session))
+        critique = joined_critique(findings)
         completed = await uninterrupted(
             self._db.runs.complete(
                 lease,
-                analysis=finding.as_json(),
-                review=finding.critique.model_dump(mode="json"),
-                review_passed=finding.critique.passed,
+                analysis=as_stored(subject, evidence, findings),
+                review=critique.model_dump(mode="json"),
+                review_passed=critique.passed,
             )
         )
         if completed is None:
@@ -245,17 +251,22 @@ class AnalysisPipeline(Generic[A]):
         await session.tell("run_finished", analysis=analysis)
         return analysis
 
-    async def _analyse(self, subject: Subject, run: RunSession) -> Finding:
+    async def _analyse(self, subject: Subject, run: RunSession) -> tuple[Evidence, list[Finding]]:
+        room = await self._room(subject)
+        parts = await divide(subject, room, run)
+        evidence = await research(subject, parts, self._search, run)
+        works = [partial(self._analyse_part, await reading_of(subject, part, evidence, room), run) for part in parts]
+        return evidence, await side_by_side(works, subject.spec.parts_at_once)
+
+    async def _analyse_part(self, reading: Reading, run: RunSession) -> Finding:
         rounds = 0
-        evidence = await research(subject, self._search, run)
-        reading = Reading.whole(subject, evidence)
         draft = await generate(reading, run)
         critique = await review(reading, draft, run, number=1)
-        while rounds < subject.max_rounds and (draft.unsupported or not critique.passed):
+        while rounds < reading.subject.max_rounds and (draft.unsupported or not critique.passed):
             rounds += 1
             draft = await refine(reading, draft, critique, run, number=rounds)
             critique = await review(reading, draft, run, number=rounds + 1)
-        return Finding(subject, evidence, draft, critique, rounds)
+        return Finding(reading, draft, critique, rounds)
 
     async def _end(
         self,

@@ -1,13 +1,35 @@
-"""Long texts in parts. Pure."""
+"""Long texts in parts: cut where the text itself has its sections, and without losing a character. Pure."""
 
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["Part"]
+from llm_common.exceptions import InvalidInputError
+from llm_common.pipeline.claims import Frozen
+
+__all__ = ["Part", "Parts", "split"]
+
+Span = tuple[int, int]
+
+#: Where a text may be cut, the best places first: before a heading, after an empty line, after a line, after a
+#: sentence, after a word. What is still too long is cut between any two characters.
+_CUTS: Final = (
+    re.compile(
+        r"^(?=[ \t]*(?:(?:SECTION|SEC\.|ARTICLE|CHAPTER|TITLE|PART|DIVISION|Section|Sec\.|Article|Chapter|Title|Part)"
+        r"[ \t]+[\dIVXLC]|§|#{1,6}[ \t]|\d{1,4}(?:\.\d{1,4})*[.)]?[ \t]+[A-Z]))",
+        re.MULTILINE,
+    ),
+    re.compile(r"\n[ \t]*\n\s*"),
+    re.compile(r"\n"),
+    re.compile(r"[.;!?][\"')\]\u201d\u2019]*\s+"),
+    re.compile(r"\s+"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`text[start:end]`, the part with this number of so many."""
+    """`text[start:end]`, the part with this number (from 1) of so many."""
 
     number: int
     of: int
@@ -17,3 +39,60 @@ class Part:
     @classmethod
     def whole(cls, text: str) -> "Part":
         return cls(1, 1, 0, len(text))
+
+
+class Parts(Frozen):
+    """As a run stores its parts: where each one ends."""
+
+    ends: tuple[int, ...]
+
+    def as_parts(self) -> tuple[Part, ...]:
+        return _numbered(zip((0, *self.ends), self.ends, strict=False))
+
+
+def split(text: str, limit: int, measure: Callable[[str], int]) -> tuple[Part, ...]:
+    """As few parts as follow from filling one after the other, each of at most `limit`; together they are the text.
+
+    `measure` says how large a text is (in tokens, say). Two texts one after the other must not be larger than both
+    together. Raises `InvalidInputError` where a single character is larger than `limit`.
+    """
+    return _numbered(_packed(_pieces(text, (0, len(text)), limit, measure, _CUTS), limit))
+
+
+def _numbered(spans: Iterable[Span]) -> tuple[Part, ...]:
+    spans = tuple(spans)
+    return tuple(Part(number, len(spans), start, end) for number, (start, end) in enumerate(spans, start=1))
+
+
+def _pieces(
+    text: str, span: Span, limit: int, measure: Callable[[str], int], cuts: Sequence[re.Pattern[str]]
+) -> Iterator[tuple[Span, int]]:
+    """Pieces that fit, with their sizes; cut only as finely as it takes."""
+    start, end = span
+    size = measure(text[start:end])
+    if size <= limit:
+        yield span, size
+    elif cuts:
+        places = [match.end() for match in cuts[0].finditer(text, start, end) if start < match.end() < end]
+        for inner in zip([start, *places], [*places, end], strict=True):
+            yield from _pieces(text, inner, limit, measure, cuts[1:])
+    elif end - start == 1:
+        raise InvalidInputError(f"the character at {start} alone is larger than a part may be ({limit})")
+    else:
+        middle = (start + end) // 2
+        yield from _pieces(text, (start, middle), limit, measure, cuts)
+        yield from _pieces(text, (middle, end), limit, measure, cuts)
+
+
+def _packed(pieces: Iterator[tuple[Span, int]], limit: int) -> list[Span]:
+    """Neighbours together, as long as they fit."""
+    packed: list[Span] = []
+    used = 0
+    for (start, end), size in pieces:
+        if packed and used + size <= limit:
+            packed[-1] = (packed[-1][0], end)
+            used += size
+        else:
+            packed.append((start, end))
+            used = size
+    return packed

@@ -16,7 +16,16 @@ from llm_common.pipeline.schemas import AnalysisResult, Queries, ReviewCritique
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.subject import Subject
 
-__all__ = ["code_version", "fenced", "generate_prompt", "refine_prompt", "research_prompt", "review_prompt", "spec_of"]
+__all__ = [
+    "code_version",
+    "fenced",
+    "generate_prompt",
+    "instructions",
+    "refine_prompt",
+    "research_prompt",
+    "review_prompt",
+    "spec_of",
+]
 
 Messages = list[dict[str, str]]
 
@@ -64,6 +73,14 @@ _LEFT_OUT: Final = " {left_out} more did not fit here."
 _PART: Final = """\
 {document} is long. What you see is part {number} of {of}, characters {start} to {end}; the other parts are worked on \
 in the same way. Judge this part by itself, and never take for missing what may be in another."""
+
+
+def instructions(spec: AnalysisSpec[AnalysisResult]) -> str:
+    """All that the longest prompt has apart from data: what every window must have room for."""
+    prompts = spec.prompts
+    told = [prompts.role, _RULES, max(prompts.draft, prompts.review, prompts.research, key=len)]
+    told += [_REFINE, _GENERATE, _NOT_FOUND, _PARTLY, _LEFT_OUT, _PART, json.dumps(spec.draft.model_json_schema())]
+    return "\n".join(told)
 
 
 def fenced(passage: Passage) -> str:

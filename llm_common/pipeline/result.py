@@ -1,56 +1,52 @@
-"""From the last draft and its review to what is stored, and from what is stored to what the host gets. Pure."""
+"""From the last drafts and their reviews to what is stored, and from what is stored to what the host gets. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from llm_common.db.functions.runs import RunRecord
 from llm_common.db.transport import Json
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft
-from llm_common.pipeline.schemas import AnalysisResult, ReviewCritique, Source
+from llm_common.pipeline.joining import Finding, joined_draft
+from llm_common.pipeline.schemas import AnalysisResult, Source
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.subject import Subject
 
-__all__ = ["Finding", "analysis_of"]
+__all__ = ["analysis_of", "as_stored"]
 
 A = TypeVar("A", bound=AnalysisResult)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What the steps came to: `critique` is the review of exactly this draft."""
+def as_stored(subject: Subject, evidence: Evidence, findings: Sequence[Finding]) -> dict[str, Json]:
+    """For `analysis_json`: the result without what the run's own columns say."""
+    draft, spec = joined_draft(findings), subject.spec
+    shown = {source.id for finding in findings for source in finding.reading.shown}
+    sources = [Source(id=spec.document, title=subject.id), *(source for source in evidence.found if source.id in shown)]
+    left_out = [source.model_copy(update={"text": None}) for source in evidence.found if source.id not in shown]
+    cited = dict.fromkeys(citation for claim in draft.claims for citation in claim.citations)
+    stored: dict[str, Any] = {
+        "status": "completed" if draft.claims else "insufficient_evidence",
+        "summary": draft.summary or _without_summary(subject, draft, len(sources) - 1),
+        spec.result.claims_field: [claim.model_dump(mode="json") for claim in draft.claims],
+        "confidence": draft.confidence,
+        "sources": [source.model_dump(mode="json") for source in sources],
+        "sources_left_out": [source.model_dump(mode="json") for source in left_out],
+        "evidence": [citation.model_dump(mode="json") for citation in cited],
+        "unsupported": [claim.model_dump(mode="json") for claim in draft.unsupported],
+        "research_failures": [failure.model_dump(mode="json") for failure in evidence.failures],
+        "rounds": max(finding.rounds for finding in findings),
+        "parts": len(findings),
+    }
+    return stored
 
-    subject: Subject
-    evidence: Evidence
-    draft: CheckedDraft
-    critique: ReviewCritique
-    rounds: int
 
-    def as_json(self) -> dict[str, Json]:
-        """For `analysis_json`: the result without what the run's own columns say."""
-        draft, spec = self.draft, self.subject.spec
-        sources = [Source(id=spec.document, title=self.subject.id), *self.evidence.found]
-        cited = dict.fromkeys(citation for claim in draft.claims for citation in claim.citations)
-        stored: dict[str, Any] = {
-            "status": "completed" if draft.claims else "insufficient_evidence",
-            "summary": draft.summary or self._without_summary(),
-            spec.result.claims_field: [claim.model_dump(mode="json") for claim in draft.claims],
-            "confidence": draft.confidence,
-            "sources": [source.model_dump(mode="json") for source in sources],
-            "evidence": [citation.model_dump(mode="json") for citation in cited],
-            "unsupported": [claim.model_dump(mode="json") for claim in draft.unsupported],
-            "research_failures": [failure.model_dump(mode="json") for failure in self.evidence.failures],
-            "rounds": self.rounds,
-        }
-        return stored
-
-    def _without_summary(self) -> str:
-        if self.draft.claims:
-            return f"No sentence of the summary could be supported; see the {self.subject.spec.result.claims_field}."
-        return (
-            f"Insufficient evidence: nothing about {self.subject.id} could be supported by a quote from it or from "
-            f"the {len(self.evidence.found)} sources that research found."
-        )
+def _without_summary(subject: Subject, draft: CheckedDraft, sources: int) -> str:
+    if draft.claims:
+        return f"No sentence of the summary could be supported; see the {subject.spec.result.claims_field}."
+    return (
+        f"Insufficient evidence: nothing about {subject.id} could be supported by a quote from it or from the "
+        f"{sources} sources that research found."
+    )
 
 
 def analysis_of(run: RunRecord, spec: AnalysisSpec[A]) -> A:

@@ -101,9 +101,10 @@ class AnalysisResult(Frozen):
     """The result of a run, apart from its claims. For a subject of your own `Analysis[YourClaim]` is enough.
 
     `status` is "insufficient_evidence" where no claim could be supported: then there are none. `sources` are
-    all that the model was shown, `evidence` every quote that the claims rest on. `unsupported` and
-    `research_failures` say what is not in the analysis, and why. `rounds` counts how often the draft was refined;
-    `review` is the review of exactly this analysis. `cost_usd` is what all the run's calls cost.
+    all that the models were shown, `evidence` every quote that the claims rest on. `unsupported`, `research_failures`
+    and `sources_left_out` (found, and too much for a model's window) say what is not in the analysis, and why. `parts`
+    is in how many parts a long text was analysed, `rounds` how often a draft was refined at most; `review` is the
+    review of exactly this analysis. `cost_usd` is what all the run's calls cost.
     """
 
     #: What this kind of result calls the subject's id, its context, and its claims.
@@ -116,11 +117,13 @@ class AnalysisResult(Frozen):
     summary: str
     confidence: float | None
     sources: tuple[Source, ...]
+    sources_left_out: tuple[Source, ...] = ()
     evidence: tuple[Citation, ...]
     unsupported: tuple[UnsupportedClaim, ...]
     research_failures: tuple[ResearchFailure, ...]
     review: ReviewCritique | None
     rounds: int
+    parts: int = 1
     cost_usd: Decimal
 
 

@@ -1,26 +1,42 @@
-"""The four steps: research, generate, review, refine. Each asks a model once, and says what it made of the answer."""
+"""The four steps: research, generate, review, refine. Each asks a model about a part, and makes something of it."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import zip_longest
 
 from llm_common.exceptions import SearchError
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
+from llm_common.pipeline.parts import Part, Parts
 from llm_common.pipeline.prompts import generate_prompt, refine_prompt, research_prompt, review_prompt
 from llm_common.pipeline.reading import Reading
 from llm_common.pipeline.runs import RunSession
 from llm_common.pipeline.schemas import Draft, Queries, ResearchFailure, ReviewCritique, Source
+from llm_common.pipeline.side_by_side import side_by_side
 from llm_common.pipeline.subject import Subject
+from llm_common.pipeline.window import Room, fits, parts_of
 from llm_common.web_search import QueryResult, SearchResult, WebSearchClient
 
-__all__ = ["generate", "refine", "research", "review"]
+__all__ = ["divide", "generate", "refine", "research", "review"]
 
 
-async def research(subject: Subject, search: WebSearchClient, run: RunSession) -> Evidence:
+async def divide(subject: Subject, room: Room, run: RunSession) -> tuple[Part, ...]:
+    """The parts in which the text is read. Where there are several they are stored: the steps' keys count them."""
+    if fits(subject.text, room):
+        return (Part.whole(subject.text),)
+
+    async def cut() -> Parts:
+        return Parts(ends=tuple(part.end for part in await parts_of(subject.text, room)))
+
+    return (await run.remember("research.parts", Parts, cut)).as_parts()
+
+
+async def research(subject: Subject, parts: Sequence[Part], search: WebSearchClient, run: RunSession) -> Evidence:
     """What the web has on the subject. A failed search is part of the result, it sinks nothing."""
-    nothing = Evidence(queries=(), found=(), failures=())
-    asked = await run.ask("research", research_prompt(Reading.whole(subject, nothing)), Queries)
-    queries = tuple(dict.fromkeys(" ".join(query.split()) for query in asked.queries if query.strip()))
+    works = [partial(_queries, subject, part, run) for part in parts]
+    asked = await side_by_side(works, subject.spec.parts_at_once)
+    queries = tuple(dict.fromkeys(query for together in zip_longest(*asked) for query in together if query))
     most = subject.spec.max_searches
     await run.tell("queries", queries=queries[:most])
 
@@ -42,14 +58,14 @@ async def research(subject: Subject, search: WebSearchClient, run: RunSession) -
 
 async def generate(reading: Reading, run: RunSession) -> CheckedDraft:
     """A draft of which only the claims are left whose quotes and figures are in their sources."""
-    draft = await run.ask("generate", generate_prompt(reading), reading.subject.spec.draft)
+    draft = await run.ask(_key("generate", reading.part), generate_prompt(reading), reading.subject.spec.draft)
     return await _checked(draft, reading, run)
 
 
 async def review(reading: Reading, draft: CheckedDraft, run: RunSession, *, number: int) -> ReviewCritique:
     """The review of exactly this draft; one that lists errors or gaps did not pass, whatever it says."""
-    critique = await run.ask(f"review:{number}", review_prompt(reading, draft), ReviewCritique)
-    critique = _normalised(critique)
+    key = _key(f"review:{number}", reading.part)
+    critique = _normalised(await run.ask(key, review_prompt(reading, draft), ReviewCritique))
     await run.tell("reviewed", review=critique)
     return critique
 
@@ -58,8 +74,20 @@ async def refine(
     reading: Reading, draft: CheckedDraft, critique: ReviewCritique, run: RunSession, *, number: int
 ) -> CheckedDraft:
     """The next draft, checked like the first."""
-    better = await run.ask(f"refine:{number}", refine_prompt(reading, draft, critique), reading.subject.spec.draft)
+    key = _key(f"refine:{number}", reading.part)
+    better = await run.ask(key, refine_prompt(reading, draft, critique), reading.subject.spec.draft)
     return await _checked(better, reading, run)
+
+
+async def _queries(subject: Subject, part: Part, run: RunSession) -> list[str]:
+    nothing = Evidence(queries=(), found=(), failures=())
+    reading = Reading(subject=subject, part=part, evidence=nothing, shown=())
+    asked = await run.ask(_key("research", part), research_prompt(reading), Queries)
+    return [" ".join(query.split()) for query in asked.queries if query.strip()]
+
+
+def _key(step: str, part: Part) -> str:
+    return step if part.of == 1 else f"{step}:part-{part.number:02}"
 
 
 async def _checked(draft: Draft, reading: Reading, run: RunSession) -> CheckedDraft:
