@@ -228,6 +228,8 @@ async def runs(functions: RunFunctions, transcript: Transcript, db: Any) -> None
     await note(functions.stop(Lease(second.run.id, "w", second.run.epoch, 60.0), "failed", "it failed"))
     await note(functions.list(status="failed"))
     await note(functions.list(bill_id="AB-1", limit=1))
+    await note(functions.compare([second.run.id, _id(404)]))  # not the completed one: no two take the same time
+    await note(functions.compare(["no uuid"]))
     await note(functions.sweep())
 
 

@@ -1,12 +1,13 @@
 """The SQL functions of 20261121000300_pipeline_runs.sql and 20261121000310_pipeline_reports.sql."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, cast
 from uuid import UUID
 
+from llm_common.db.functions.comparison import PipelineFigures, pipeline_figures
 from llm_common.db.transport import Call, Json
 from llm_common.exceptions import InvalidInputError
 from llm_common.money import to_usd
@@ -219,6 +220,12 @@ class RunFunctions:
     async def score(self, run_id: str, quality: float, note: str | None = None) -> RunRecord:
         """What a person thinks of the analysis: `quality` from 0 to 1."""
         return _run(await self._call("score_run", {"run_id": checked_run_id(run_id), "quality": quality, "note": note}))
+
+    async def compare(self, run_ids: Iterable[str]) -> tuple[PipelineFigures, ...]:
+        """These runs, grouped by what carried them out: spec, code version and models, in the order of first runs."""
+        wanted: list[Json] = [checked_run_id(run_id) for run_id in run_ids]
+        rows = cast("list[dict[str, Any]]", await self._call("compare_runs", {"run_ids": wanted}))
+        return tuple(pipeline_figures(row) for row in rows)
 
 
 def claimed_run(answer: Json) -> ClaimedRun:
