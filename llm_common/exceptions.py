@@ -11,7 +11,8 @@ LLMCommonError
 │   │   ├── ContextWindowError  the prompt does not fit the model's window
 │   │   └── ContentPolicyError  the provider's safety rules refused prompt or answer
 │   ├── RateLimitError          too many requests now (429)
-│   │   └── QuotaExhaustedError the account has nothing left (402, z.ai 1113, ...): waiting does not help
+│   │   ├── QuotaExhaustedError the account has nothing left (402, z.ai 1113, ...): waiting does not help
+│   │   └── LimitReachedError   a limit of your own lets nothing go before the call's deadline; nothing was sent
 │   ├── ProviderError           the provider failed or is overloaded (5xx)
 │   ├── ConnectionFailedError   no connection, or it broke
 │   ├── DeadlineExceededError   no (complete) answer within the time allowed
@@ -60,6 +61,7 @@ __all__ = [
     "InvalidQueryError",
     "LLMCommonError",
     "LLMError",
+    "LimitReachedError",
     "MigrationError",
     "ModelNotFoundError",
     "PipelineError",
@@ -213,6 +215,20 @@ class QuotaExhaustedError(RateLimitError):
     """The account's balance or quota window is used up: waiting a moment does not help, another model may."""
 
     retryable = False
+
+
+class LimitReachedError(RateLimitError):
+    """A limit of `LLMClient(limits=...)` does not let the request go before the call's deadline; nothing was sent.
+
+    `limit` says which (`zai/requests_per_minute`); `retry_after` in how many seconds it would, None where that hangs
+    on when others end. The next model of a chain is asked; the provider's health is not in question.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, limit: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.limit = limit
 
 
 class ProviderError(LLMError):

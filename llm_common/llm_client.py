@@ -14,6 +14,7 @@ from llm_common.exceptions import AllModelsFailed, BudgetExceededError, InvalidI
 from llm_common.ledger import Ledger
 from llm_common.llm.blocking import BlockingClient, blocking, blocking_stream
 from llm_common.llm.hooks import Hooks
+from llm_common.llm.limits import Limits
 from llm_common.llm.many import ManyResult, OnResult, Request, ask_all
 from llm_common.models import Budget, Completion, DefaultTemperature, Embeddings
 from llm_common.money import to_usd
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from llm_common.llm.asking import Asking
     from llm_common.llm.breaker import Breakers
     from llm_common.llm.calls import CallFactory, CallOptions
+    from llm_common.llm.limits import Limiter
     from llm_common.llm.model_info import ModelInfo
     from llm_common.llm.pricing import Price
     from llm_common.llm.retrying import RetryPolicy
@@ -39,6 +41,7 @@ __all__ = [
     "Hooks",
     "LLMClient",
     "LLMError",
+    "Limits",
     "ManyResult",
     "Request",
     "SyncLLMClient",
@@ -61,7 +64,9 @@ class LLMClient:
     a limit per UTC day. `cost_tracker` is the ledger; without one calls are recorded through `DATABASE_URL`, and
     where that is not set the budget holds within this process and one warning says that nothing is recorded.
     `timeout` (seconds) is for a whole call, retries and fallbacks included. `prices` tells or overrides what a
-    model costs. `hooks` hear of each call. Raises `ConfigurationError` for settings that cannot be right.
+    model costs. `hooks` hear of each call. `limits` are by provider or by model: `{"zai": Limits(concurrency=4)}`.
+    Requests wait for them until the deadline; `limiter` keeps their counters, in this client or with
+    `SharedLimits(db)` in Postgres. Raises `ConfigurationError` for settings that cannot be right.
 
     One client serves many tasks, several event loops in turn, and threads.
     """
@@ -84,6 +89,8 @@ class LLMClient:
         breakers: "Breakers | None" = None,
         settings: Settings | None = None,
         hooks: Hooks | None = None,
+        limits: Mapping[str, Limits] | None = None,
+        limiter: "Limiter | None" = None,
     ) -> None:
         self._settings = settings or Settings.from_environment()
         if not timeout > 0:
@@ -98,7 +105,7 @@ class LLMClient:
         self._ledger = cost_tracker
         self._own_ledger: CostTracker | None = None
         self._project = project or self._settings.project
-        self._hooks = hooks
+        self._hooks, self._limits, self._limiter = hooks, limits or {}, limiter
         self._calls: CallFactory | None = None
 
     # ── the short forms that hosts know ──────────────────────────────────────────────────────────────────────────
@@ -421,6 +428,8 @@ class LLMClient:
                     policy=self._retry or RetryPolicy(),
                     breakers=self._breakers or process_breakers,
                     hooks=self._hooks,
+                    limits=self._limits,
+                    limiter=self._limiter,
                 )
             )
         return self._calls

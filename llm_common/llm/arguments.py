@@ -6,6 +6,7 @@ from typing import Any
 from llm_common.exceptions import ConfigurationError, InvalidInputError
 from llm_common.llm.calls import CallOptions, checked_messages
 from llm_common.llm.candidates import Question
+from llm_common.llm.limits import Limits
 from llm_common.llm.structured import output_spec
 
 __all__ = ["options_of", "question_of"]
@@ -46,6 +47,7 @@ def options_of(
     run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
     fallback_on_content_policy: bool = False,
+    limits: Mapping[str, Limits] | None = None,
 ) -> CallOptions:
     """Raises `InvalidInputError`, or `ConfigurationError` where no model is named anywhere."""
     if model is not None and models:
@@ -65,4 +67,5 @@ def options_of(
         run_id=run_id,
         tags=tags or {},
         fallback_on_content_policy=fallback_on_content_policy,
+        limits=limits or {},
     )

@@ -20,6 +20,7 @@ from llm_common.llm.breaker import Breakers
 from llm_common.llm.candidates import Candidate, Charge, Messages, Question
 from llm_common.llm.chain import Chain
 from llm_common.llm.hooks import CallHooks
+from llm_common.llm.limits_turn import FREE, Gate, Turn
 from llm_common.llm.retrying import RetryPolicy, decide
 from llm_common.llm.structured import OutputSpec, SchemaMismatchError, parse, reask
 from llm_common.llm.wire import WireAnswer
@@ -71,6 +72,7 @@ class Asking:
     policy: RetryPolicy
     breakers: Breakers
     hooks: CallHooks | None = None
+    gate: Gate | None = None
     fallback_on_content_policy: bool = False
 
     async def answer(self) -> Answer:
@@ -150,9 +152,23 @@ class Asking:
         raise AssertionError("the loop above returns or raises")
 
     async def _send(self, candidate: Candidate, messages: Messages) -> WireAnswer:
+        # Money is set aside when the request's turn has come, so that those who wait in line hold none.
+        async with self.turn(candidate, messages) as turn:
+            answer = await self._exchange(candidate, messages, turn)
+            turn.used(answer.usage)
+            return answer
+
+    def turn(self, candidate: Candidate, messages: Messages) -> Turn:
+        """What every request waits for: that the limits let it go, within the time that is left."""
+        if self.gate is None:
+            return FREE
+        return self.gate.turn(candidate, self.question, messages, self.deadline.left_for(candidate))
+
+    async def _exchange(self, candidate: Candidate, messages: Messages, turn: Turn) -> WireAnswer:
         bound = candidate.bound(self.question, messages)
         await self.account.cover(candidate, bound)
         started, seconds_left = time.monotonic(), self.deadline.left_for(candidate)
+        turn.sends()
         try:
             answer = await candidate.wire.send(candidate.request(self.question, messages), timeout=seconds_left)
         except LLMError as error:

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from llm_common.exceptions import ConnectionFailedError, DeadlineExceededError, LLMError, ProviderError, RateLimitError
+from llm_common.exceptions import (
+    ConnectionFailedError,
+    DeadlineExceededError,
+    LimitReachedError,
+    LLMError,
+    ProviderError,
+    RateLimitError,
+)
 
 __all__ = ["BreakerPolicy", "Breakers", "Circuit", "allows", "on_failure", "process_breakers", "state_of"]
 
@@ -67,7 +74,9 @@ def on_failure(circuit: Circuit, now: float, policy: BreakerPolicy) -> Circuit:
 
 
 def counts_against_model(error: LLMError) -> bool:
-    """Faults of the provider count; the caller's own mistakes and a model's bad answers do not."""
+    """Faults of the provider count; the caller's own mistakes and limits, and a model's bad answers, do not."""
+    if isinstance(error, LimitReachedError):
+        return False
     return isinstance(error, ProviderError | ConnectionFailedError | DeadlineExceededError | RateLimitError)
 
 

@@ -16,6 +16,9 @@ from llm_common.llm.catalogue import Catalogue
 from llm_common.llm.embedding import BatchedAsking, refuse_long_texts
 from llm_common.llm.embedding_batches import EmbeddingOrder, batches_of, most_texts
 from llm_common.llm.hooks import CallHooks, CallView, Hooks
+from llm_common.llm.limits import Limiter, Limits
+from llm_common.llm.limits_local import LocalLimits
+from llm_common.llm.limits_turn import Gate
 from llm_common.llm.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.retrying import RetryPolicy
@@ -50,6 +53,8 @@ class ClientConfig:
     policy: RetryPolicy
     breakers: Breakers
     hooks: Hooks | None = None
+    limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
+    limiter: Limiter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,8 @@ class CallOptions:
     run_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     fallback_on_content_policy: bool = False
+    #: Limits of this call's kind on top of the client's, by a key of their own: `{"profile:fast": Limits(...)}`.
+    limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
 
 
 class CallFactory:
@@ -74,6 +81,7 @@ class CallFactory:
         self._catalogue = Catalogue(config.prices)
         self._candidates: dict[str, Candidate] = {}
         self._guard = threading.Lock()
+        self._limiter = config.limiter or LocalLimits()
 
     @property
     def breakers(self) -> Breakers:
@@ -120,6 +128,7 @@ class CallFactory:
             policy=self._config.policy,
             breakers=self._config.breakers,
             hooks=self._hooks_of(question, options),
+            gate=self._gate_of(options),
             fallback_on_content_policy=options.fallback_on_content_policy,
         )
 
@@ -140,6 +149,11 @@ class CallFactory:
             tags=options.tags,
         )
         return CallHooks(self._config.hooks, view)
+
+    def _gate_of(self, options: CallOptions) -> Gate | None:
+        if not (self._config.limits or options.limits):
+            return None
+        return Gate(self._limiter, self._config.limits, options.limits)
 
     async def aclose(self) -> None:
         """Close what the running event loop's calls left open."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -19,6 +19,7 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.asking import Asking
 from llm_common.llm.candidates import Candidate, Charge
+from llm_common.llm.limits_turn import Turn
 from llm_common.llm.streamed_answer import StreamedAnswer
 from llm_common.llm.tokens import upper_bound
 from llm_common.llm.wire import ToolCallDelta, WireChunk
@@ -50,7 +51,9 @@ class _Opened:
     candidate: Candidate
     bound: int
     started: float
-    context: AbstractAsyncContextManager[AsyncIterator[WireChunk]]
+    #: Closes the provider's connection, then ends the request's turn.
+    leaving: AsyncExitStack
+    turn: Turn
     chunks: AsyncIterator[WireChunk]
     first: WireChunk
     seconds_to_first_token: float
@@ -109,18 +112,23 @@ class CompletionStream:
         )
 
     async def _open_once(self, asking: Asking, candidate: Candidate) -> _Opened:
-        question, started, self._seen = asking.question, time.monotonic(), StreamedAnswer()
+        async with AsyncExitStack() as leaving:
+            turn = await leaving.enter_async_context(asking.turn(candidate, asking.question.messages))
+            opened = await self._opened_in(leaving, turn, asking, candidate)
+            # From here on they are left by whoever closes the stream.
+            opened.leaving = leaving.pop_all()
+            return opened
+
+    async def _opened_in(self, leaving: AsyncExitStack, turn: Turn, asking: Asking, candidate: Candidate) -> _Opened:
+        question, self._seen = asking.question, StreamedAnswer()
         bound = candidate.bound(question, question.messages)
         await asking.account.cover(candidate, bound)
-        request = candidate.request(question, question.messages)
+        request, started = candidate.request(question, question.messages), time.monotonic()
         context = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
+        turn.sends()
         try:
-            chunks = await context.__aenter__()
-            try:
-                first = await self._first_piece(candidate, chunks)
-            except BaseException:
-                await context.__aexit__(None, None, None)
-                raise
+            chunks = await leaving.enter_async_context(context)
+            first = await self._first_piece(candidate, chunks)
         except LLMError as error:
             asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
@@ -128,7 +136,7 @@ class CompletionStream:
             # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
             asking.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
             raise
-        return _Opened(candidate, bound, started, context, chunks, first, time.monotonic() - started)
+        return _Opened(candidate, bound, started, leaving, turn, chunks, first, time.monotonic() - started)
 
     async def _first_piece(self, candidate: Candidate, chunks: AsyncIterator[WireChunk]) -> WireChunk:
         async with _patient(self._patience.first_token, candidate, "no first token"):
@@ -220,8 +228,9 @@ class CompletionStream:
         assert self._asking is not None
         self._opened = None
         seconds = time.monotonic() - opened.started
+        opened.turn.used(self._seen.usage)
         try:
-            await opened.context.__aexit__(None, None, None)
+            await opened.leaving.aclose()
         finally:
             account = self._asking.account
             account.note(opened.candidate, self._charge(opened, self._asking), error, seconds)
