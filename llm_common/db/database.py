@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llm_common.db.functions.conversations import ConversationFunctions
     from llm_common.db.functions.ledger import LedgerFunctions
     from llm_common.db.functions.queue import QueueFunctions
+    from llm_common.db.functions.rate_limits import RateLimitFunctions
     from llm_common.db.functions.rollout import RolloutFunctions
     from llm_common.db.functions.runs import RunFunctions
     from llm_common.db.functions.search_cache import SearchCacheFunctions
@@ -130,6 +131,12 @@ class Database:
         from llm_common.db.functions.conversations import ConversationFunctions
 
         return ConversationFunctions(self.call)
+
+    @cached_property
+    def rate_limits(self) -> "RateLimitFunctions":
+        from llm_common.db.functions.rate_limits import RateLimitFunctions
+
+        return RateLimitFunctions(self.call)
 
     @cached_property
     def rollout(self) -> "RolloutFunctions":

@@ -24,6 +24,7 @@ __all__ = [
     "Take",
     "demands_of",
     "limit_refusal",
+    "out_of_turn",
     "take_of",
     "wait_for",
 ]
@@ -130,6 +131,24 @@ class Refusal:
     key: str
     limit: LimitName
     wait_us: int | None
+
+
+def out_of_turn(demands: Sequence[Demand]) -> list[Refusal]:
+    """Why one did not go who was never first in line: of its limits, only that others wanted them too is known."""
+    return [
+        Refusal(demand.key, name, None)
+        for demand in demands
+        for name, limit in _limits_in(demand).items()
+        if limit is not None
+    ]
+
+
+def _limits_in(demand: Demand) -> dict[LimitName, object]:
+    return {
+        "concurrency": demand.concurrency,
+        "requests_per_minute": demand.requests,
+        "tokens_per_minute": demand.tokens,
+    }
 
 
 class Permit(Protocol):

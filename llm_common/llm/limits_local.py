@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llm_common.llm.limits import Claim, Demand, LimitName, Permit, Refusal, demands_of, limit_refusal, wait_for
+from llm_common.llm.limits import Claim, Demand, Permit, Refusal, demands_of, limit_refusal, out_of_turn, wait_for
 
 __all__ = ["LocalLimits"]
 
@@ -220,7 +220,7 @@ class LocalLimits:
                 self._remove(waiter)
             self._admit(now)
         # A limit that is free itself may still be an older waiter's turn.
-        return lacking or [refusal for demand in waiter.demands for refusal in _out_of_turn(demand)]
+        return lacking or out_of_turn(waiter.demands)
 
     def _remove(self, waiter: _Waiter) -> None:
         self._lanes[_keys(waiter.demands)].leave(waiter)
@@ -298,15 +298,6 @@ class _LocalPermit:
 
 def _keys(demands: Sequence[Demand]) -> tuple[str, ...]:
     return tuple(demand.key for demand in demands)
-
-
-def _out_of_turn(demand: Demand) -> list[Refusal]:
-    limits: dict[LimitName, object] = {
-        "concurrency": demand.concurrency,
-        "requests_per_minute": demand.requests,
-        "tokens_per_minute": demand.tokens,
-    }
-    return [Refusal(demand.key, name, None) for name, limit in limits.items() if limit is not None]
 
 
 def _wake(turn: "asyncio.Future[None]") -> None:

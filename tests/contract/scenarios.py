@@ -12,6 +12,7 @@ from uuid import UUID
 from llm_common.db.functions.conversations import ConversationFunctions
 from llm_common.db.functions.ledger import LedgerFunctions, Limit, external_json, outcome_json, planned_json
 from llm_common.db.functions.queue import QueueFunctions
+from llm_common.db.functions.rate_limits import RateCorrection, RateDemand, RateLimitFunctions
 from llm_common.db.functions.rollout import ArmOutcome, RolloutFunctions
 from llm_common.db.functions.runs import Lease, RunFunctions, StepOutput
 from llm_common.db.functions.search_cache import SearchCacheFunctions
@@ -294,6 +295,26 @@ async def conversations(functions: ConversationFunctions, transcript: Transcript
     await note(functions.cleanup(30))
 
 
+async def rate_limits(functions: RateLimitFunctions, transcript: Transcript, _: Any) -> None:
+    note, hour = transcript.note, 3_600_000_000
+
+    async def take(number: int, *demands: RateDemand) -> None:
+        await note(functions.take("n", _id(number), demands, lease_seconds=60.0))
+
+    slot = RateDemand(key=_WORDS, concurrency=1)
+    await take(1, slot)
+    await take(1, slot)
+    await take(2, slot)
+    await take(2, slot, RateDemand(key="other", concurrency=1))
+    await note(functions.end("n", _id(1), [RateCorrection(_WORDS)]))
+    await note(functions.end("n", _id(1), [RateCorrection(_WORDS)]))
+    bucket = RateDemand(key="b", requests_us=hour, requests_spare_us=0, tokens_us=2 * hour, tokens_spare_us=hour)
+    await take(3, slot, bucket)
+    await note(functions.end("n", _id(3), [RateCorrection("b", -hour, -2 * hour), RateCorrection(_WORDS)]))
+    await take(4, slot, bucket)
+    await note(functions.take("n", "no uuid", [slot], lease_seconds=60.0))
+
+
 async def rollout(functions: RolloutFunctions, transcript: Transcript, _: Any) -> None:
     note, window = transcript.note, {"newest": 100, "max_age_seconds": 3600.0, "slow_ratio": 1.5}
     await note(functions.get("flag"))
@@ -325,5 +346,6 @@ SCENARIOS: dict[str, Callable[[Any, Transcript, Any], Awaitable[None]]] = {
     "runs": runs,
     "queue": queue,
     "conversations": conversations,
+    "rate_limits": rate_limits,
     "rollout": rollout,
 }
