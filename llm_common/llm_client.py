@@ -211,6 +211,7 @@ class LLMClient:
         tags: Mapping[str, str] | None = None,
         ledger: Ledger | None = None,
         fallback_on_content_policy: bool = False,
+        hedge_after: float | None = None,
         **extra: Any,
     ) -> Completion[Any]:
         """One answer with its usage, cost and attempts.
@@ -218,7 +219,9 @@ class LLMClient:
         `model`, or the fallback chain `models`, or the client's own model. `response_model` is any type that Pydantic
         validates; the instance is in `.parsed`. `step`, `user_id`, `run_id` and `tags` go to the ledger. `ledger` pays
         for this call instead of the client's own. `fallback_on_content_policy` asks the next of `models` also where the
-        safety rules of one refuse. Unknown keyword arguments go to the provider as they are.
+        safety rules of one refuse. `hedge_after`: where no answer came within so many seconds, the next of `models` (or
+        the only one, again) is asked as well; the first good answer wins, both are paid. Unknown keyword arguments go
+        to the provider as they are.
 
         Raises `BudgetExceededError` before anything is sent, otherwise the `LLMError` that fits, with `.attempts` and
         `.cost_usd`; `AllModelsFailed` where a chain of several failed.
@@ -236,7 +239,7 @@ class LLMClient:
             extra=extra,
         )
         about: dict[str, Any] = {"step": step, "user_id": user_id, "run_id": run_id, "tags": tags}
-        about["fallback_on_content_policy"] = fallback_on_content_policy
+        about |= {"fallback_on_content_policy": fallback_on_content_policy, "hedge_after": hedge_after}
         options = self._options(model, models, timeout, **about)
         return await completion_of(await self._factory().make(question, options, ledger or self.ledger))
 

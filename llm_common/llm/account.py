@@ -21,13 +21,19 @@ _CERTAINTY: tuple[PriceSource, ...] = ("provider", "override", "map", "estimate"
 
 
 class Account:
-    """One call's reservation, and what its attempts were charged. Belongs to one task."""
+    """One call's reservation, and what its attempts were charged.
+
+    Belongs to one call on one event loop; several requests of it may be in flight at a time.
+    """
 
     def __init__(self, ledger: Ledger, planned: PlannedCall) -> None:
         self._ledger = ledger
         self._planned = planned
         self._reservation: Reservation | None = None
         self._reserved_nano = 0
+        #: What the requests may cost that are in flight: covered, and not noted yet.
+        self._in_flight_nano = 0
+        self._covering = asyncio.Lock()
         self._charges: list[Charge] = []
         self._attempts: list[Attempt] = []
         self._asked: set[str] = set()
@@ -37,6 +43,11 @@ class Account:
     @property
     def spent_nano(self) -> int:
         return sum(charge.nano for charge in self._charges)
+
+    @property
+    def in_flight_nano(self) -> int:
+        """What the requests may cost that are in flight."""
+        return self._in_flight_nano
 
     @property
     def cost_usd(self) -> Decimal:
@@ -61,20 +72,27 @@ class Account:
     async def cover(self, candidate: Candidate, bound_nano: int) -> None:
         """Have enough set aside for one more request, also by the budgets of the model that it goes to.
 
+        Beside it stands what was charged, and what the requests may cost that are still in flight. `note` ends it.
         Raises `BudgetExceededError`: then nothing may be sent.
         """
-        model, provider = candidate.route.asked, candidate.route.provider
-        if self._reservation is None:
-            # The first in line may have been passed over.
-            self._planned = replace(self._planned, model=model, provider=provider, bound_nano=bound_nano)
-            self._payee = (model, provider)
-            await self._open()
-        missing = max(0, self.spent_nano + bound_nano - self._reserved_nano)
-        if self._reservation is not None and (missing or self._is_new_to_a_budget(model)):
-            reservation = self._reservation
-            await uninterrupted(self._ledger.extend(reservation, missing, model=model, provider=provider))
-            self._reserved_nano += missing
-            self._asked.add(model)
+        # One after the other: a second request must see what the first had set aside.
+        async with self._covering:
+            model, provider = candidate.route.asked, candidate.route.provider
+            if self._reservation is None:
+                # The first in line may have been passed over.
+                self._planned = replace(self._planned, model=model, provider=provider, bound_nano=bound_nano)
+                self._payee = (model, provider)
+                await self._open()
+            missing = max(0, self.spent_nano + self._in_flight_nano + bound_nano - self._reserved_nano)
+            if missing or self._is_new_to_a_budget(model):
+                await uninterrupted(self._extend(missing, model, provider))
+            self._in_flight_nano += bound_nano
+
+    async def _extend(self, missing: int, model: str, provider: str) -> None:
+        assert self._reservation is not None
+        self._reservation = await self._ledger.extend(self._reservation, missing, model=model, provider=provider)
+        self._reserved_nano += missing
+        self._asked.add(model)
 
     def _is_new_to_a_budget(self, model: str) -> bool:
         """Whether a budget of this model's has yet to hear of the call."""
@@ -98,8 +116,11 @@ class Account:
                 self._reservation = None
             raise
 
-    def note(self, candidate: Candidate, charge: Charge, error: LLMError | None, seconds: float) -> None:
-        """Write down one attempt: what it cost, and how it failed if it did."""
+    def note(
+        self, candidate: Candidate, charge: Charge, error: BaseException | None, seconds: float, *, covered: int
+    ) -> None:
+        """Write down one attempt: what it cost, and how it failed if it did. `covered` is what was set aside for it."""
+        self._in_flight_nano -= covered
         if error is None or charge.nano:
             self._payee = (candidate.route.asked, candidate.route.provider)
         self._charges.append(charge)
@@ -108,11 +129,15 @@ class Account:
                 model=candidate.route.asked,
                 provider=candidate.route.provider,
                 error=None if error is None else f"{type(error).__name__}: {error}",
-                status=None if error is None else error.status,
+                status=error.status if isinstance(error, LLMError) else None,
                 seconds=seconds,
                 cost_usd=to_usd(charge.nano),
             )
         )
+
+    def answered_by(self, candidate: Candidate) -> None:
+        """Of several that were asked at once, the row is written in the name of the one that answered."""
+        self._payee = (candidate.route.asked, candidate.route.provider)
 
     async def close(
         self, status: CallStatus, seconds: float, *, answered_by: str | None = None, answer: str | None = None

@@ -25,6 +25,8 @@ def question_of(
     """Raises `InvalidInputError` for what cannot be asked."""
     if max_tokens is not None and max_tokens < 1:
         raise InvalidInputError(f"max_tokens must be at least 1, got {max_tokens}")
+    if extra and "hedge_after" in extra:
+        raise InvalidInputError("hedge_after is for complete() and chat(); two streams at once cannot be told apart")
     return Question(
         messages=checked_messages(messages),
         output=None if response_model is None else output_spec(response_model),
@@ -47,6 +49,7 @@ def options_of(
     run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
     fallback_on_content_policy: bool = False,
+    hedge_after: float | None = None,
     limits: Mapping[str, Limits] | None = None,
 ) -> CallOptions:
     """Raises `InvalidInputError`, or `ConfigurationError` where no model is named anywhere."""
@@ -59,6 +62,8 @@ def options_of(
         raise ConfigurationError("no model: name one in the call, in LLMClient(model=...), or set LLM_COMMON_MODEL")
     if not timeout > 0:
         raise InvalidInputError(f"timeout must be more than 0 seconds, got {timeout!r}")
+    if hedge_after is not None and not hedge_after > 0:
+        raise InvalidInputError(f"hedge_after must be more than 0 seconds, got {hedge_after!r}")
     return CallOptions(
         models=chain,
         timeout=timeout,
@@ -67,5 +72,6 @@ def options_of(
         run_id=run_id,
         tags=tags or {},
         fallback_on_content_policy=fallback_on_content_policy,
+        hedge_after=hedge_after,
         limits=limits or {},
     )

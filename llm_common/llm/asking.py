@@ -1,6 +1,7 @@
 """Ask one candidate after the other until one answers: cover, send, charge, judge, again."""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +12,9 @@ from typing import Any, TypeVar
 from llm_common.exceptions import (
     AllModelsFailed,
     BudgetExceededError,
+    DatabaseError,
     DeadlineExceededError,
+    LimitReachedError,
     LLMError,
     StructuredOutputError,
 )
@@ -19,6 +22,7 @@ from llm_common.llm.account import Account
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.candidates import Candidate, Charge, Messages, Question
 from llm_common.llm.chain import Chain
+from llm_common.llm.hedging import first_answer
 from llm_common.llm.hooks import CallHooks
 from llm_common.llm.limits_turn import FREE, Gate, Turn
 from llm_common.llm.retrying import RetryPolicy, decide
@@ -26,6 +30,8 @@ from llm_common.llm.structured import OutputSpec, SchemaMismatchError, parse, re
 from llm_common.llm.wire import WireAnswer
 
 __all__ = ["Answer", "Asking", "Deadline"]
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -74,14 +80,37 @@ class Asking:
     hooks: CallHooks | None = None
     gate: Gate | None = None
     fallback_on_content_policy: bool = False
+    hedge_after: float | None = None
 
     async def answer(self) -> Answer:
         """The first good answer. Raises the one candidate's error, or `AllModelsFailed` with everybody's."""
-        return await self.first_good(self._answer_of)
+        if self.hedge_after is None:
+            return await self.first_good(self._answer_of)
+        chain = self._chain()
+        answer = await first_answer(
+            self._first_good_of(chain, self._answer_of),
+            partial(self._hedge, chain),
+            after=self.hedge_after,
+            is_over=lambda: chain.is_over,
+        )
+        if answer is None:
+            raise self._final(chain.errors)
+        self.account.answered_by(answer.candidate)
+        return answer
 
     async def first_good(self, ask: Callable[[Candidate, bool], Awaitable[T]]) -> T:
         """`ask(candidate, more_candidates)` each in turn, while their errors are of a kind that another may avoid."""
-        chain = Chain(self.candidates, self.breakers, on_content_policy=self.fallback_on_content_policy)
+        chain = self._chain()
+        answer = await self._first_good_of(chain, ask)
+        if answer is None:
+            raise self._final(chain.errors)
+        return answer
+
+    def _chain(self) -> Chain:
+        return Chain(self.candidates, self.breakers, on_content_policy=self.fallback_on_content_policy)
+
+    async def _first_good_of(self, chain: Chain, ask: Callable[[Candidate, bool], Awaitable[T]]) -> T | None:
+        """None where nobody answered; the chain has their errors."""
         while (candidate := chain.next()) is not None:
             await self._tell_of_fallback(chain.errors, candidate)
             try:
@@ -90,7 +119,28 @@ class Asking:
                 chain.failed(candidate, error)
                 if not self.deadline.left():
                     break
-        raise self._final(chain.errors)
+        return None
+
+    async def _hedge(self, chain: Chain) -> Answer | None:
+        """The answer of one more candidate, or of the only one asked again; None where there is none to be had.
+
+        Its failure is no reason to give up the request that it stands beside; where money or limits do not allow it,
+        nothing is sent.
+        """
+        only = self.candidates[0] if len(self.candidates) == 1 else None
+        candidate = only or chain.spare()
+        if candidate is None or (only is not None and not self.account.in_flight_nano):
+            # Nobody is left, or the only one waits for its turn or its next try: twice in line is no faster.
+            return None
+        try:
+            return await self._answer_of(candidate, chain.has_more)
+        except (BudgetExceededError, LimitReachedError, DatabaseError) as error:
+            _log.info("no second request to %s: %s", candidate.route.asked, error)
+            if only is None:
+                chain.put_back(candidate)
+        except LLMError as error:
+            chain.failed(candidate, error)
+        return None
 
     async def _tell_of_fallback(self, errors: dict[str, LLMError], following: Candidate) -> None:
         if self.hooks is not None and errors:
@@ -174,13 +224,13 @@ class Asking:
         except LLMError as error:
             self.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
-        except BaseException:
+        except BaseException as error:
             # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
-            self.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
+            self.account.note(candidate, Charge(bound, "estimate"), error, time.monotonic() - started, covered=bound)
             raise
         self.breakers.succeeded(candidate.circuit)
         charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)
-        self.account.note(candidate, charge, None, time.monotonic() - started)
+        self.account.note(candidate, charge, None, time.monotonic() - started, covered=bound)
         return answer
 
     def failed(self, candidate: Candidate, error: LLMError, *, bound: int, seconds: float) -> None:
@@ -190,7 +240,7 @@ class Asking:
         if error.maybe_billed:
             # What a wire's error says of usage and cost is the provider's own word; without it, the bound.
             charge = candidate.charge(error.usage, error.cost_usd or None, bound=bound)
-        self.account.note(candidate, charge, error, seconds)
+        self.account.note(candidate, charge, error, seconds, covered=bound)
 
     def _misfit(
         self, candidate: Candidate, wire: WireAnswer, output: OutputSpec[Any], mismatch: SchemaMismatchError

@@ -68,6 +68,7 @@ class CallOptions:
     run_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     fallback_on_content_policy: bool = False
+    hedge_after: float | None = None
     #: Limits of this call's kind on top of the client's, by a key of their own: `{"profile:fast": Limits(...)}`.
     limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
 
@@ -130,6 +131,7 @@ class CallFactory:
             hooks=self._hooks_of(question, options),
             gate=self._gate_of(options),
             fallback_on_content_policy=options.fallback_on_content_policy,
+            hedge_after=options.hedge_after,
         )
 
     async def info(self, model: str) -> ModelInfo | None:

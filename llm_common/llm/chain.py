@@ -9,6 +9,11 @@ from llm_common.llm.candidates import Candidate
 __all__ = ["Chain", "may_follow"]
 
 
+def _is_avoidable(error: LLMError, on_content_policy: bool) -> bool:  # noqa: FBT001
+    """Whether it is of a kind that another model may avoid."""
+    return error.fallback or (on_content_policy and isinstance(error, ContentPolicyError))
+
+
 def may_follow(
     error: LLMError, refused: Candidate, waiting: Sequence[Candidate], *, on_content_policy: bool
 ) -> list[Candidate]:
@@ -17,9 +22,7 @@ def may_follow(
     Nobody follows on an error of the caller's own (key, budget, request). What was too long for one window goes to a
     larger one, or to one that nobody knows. Another model's safety rules are tried if `on_content_policy` says so.
     """
-    if isinstance(error, ContentPolicyError):
-        return list(waiting) if on_content_policy else []
-    if not error.fallback:
+    if not _is_avoidable(error, on_content_policy):
         return []
     if isinstance(error, ContextWindowError) and refused.window is not None:
         return [candidate for candidate in waiting if candidate.window is None or candidate.window > refused.window]
@@ -34,6 +37,8 @@ class Chain:
         self._breakers = breakers
         self._on_content_policy = on_content_policy
         self.errors: dict[str, LLMError] = {}
+        #: Whether somebody failed in a way that no other can avoid.
+        self.is_over = False
 
     @property
     def has_more(self) -> bool:
@@ -47,7 +52,20 @@ class Chain:
                 return candidate
         return None
 
+    def spare(self) -> Candidate | None:
+        """One more to ask beside the one that is being asked: the next whose circuit lets a request through."""
+        for candidate in self._waiting:
+            if self._breakers.admit(candidate.circuit):
+                self._waiting.remove(candidate)
+                return candidate
+        return None
+
+    def put_back(self, candidate: Candidate) -> None:
+        """It was not asked after all, and is the next again."""
+        self._waiting.insert(0, candidate)
+
     def failed(self, candidate: Candidate, error: LLMError) -> None:
         """Write down how a candidate failed, and let go of those that would fail alike."""
         self.errors[candidate.route.asked] = error
+        self.is_over = self.is_over or not _is_avoidable(error, self._on_content_policy)
         self._waiting = may_follow(error, candidate, self._waiting, on_content_policy=self._on_content_policy)

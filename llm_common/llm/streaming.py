@@ -132,9 +132,10 @@ class CompletionStream:
         except LLMError as error:
             asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
-        except BaseException:
+        except BaseException as error:
             # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
-            asking.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
+            spent = Charge(bound, "estimate")
+            asking.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
             raise
         return _Opened(candidate, bound, started, leaving, turn, chunks, first, time.monotonic() - started)
 
@@ -233,7 +234,8 @@ class CompletionStream:
             await opened.leaving.aclose()
         finally:
             account = self._asking.account
-            account.note(opened.candidate, self._charge(opened, self._asking), error, seconds)
+            charge = self._charge(opened, self._asking)
+            account.note(opened.candidate, charge, error, seconds, covered=opened.bound)
             await account.close(status, seconds, answered_by=self._seen.answered_by)
 
     def _charge(self, opened: _Opened, asking: Asking) -> Charge:

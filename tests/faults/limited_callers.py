@@ -1,7 +1,7 @@
 """One process that calls as fast as it can: `python limited_callers.py DSN TASKS CALLS REQUESTS_PER_MINUTE`.
 
-Says "ready", waits for a line, calls, and prints how many calls were answered and how many were not in time. Without a DSN
-("-") nothing limits it.
+Says "ready", waits for a line, calls, and prints how many calls were answered and how many were not in time. Without a
+DSN ("-") nothing limits it.
 """
 
 import asyncio
