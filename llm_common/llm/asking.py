@@ -24,7 +24,7 @@ from llm_common.llm.candidates import Candidate, Charge, Messages, Question
 from llm_common.llm.chain import Chain
 from llm_common.llm.hedging import first_answer
 from llm_common.llm.hooks import CallHooks
-from llm_common.llm.limits_turn import FREE, Gate, Turn
+from llm_common.llm.limits_turn import FREE, Gate, Turn, tokens_of
 from llm_common.llm.retrying import RetryPolicy, decide
 from llm_common.llm.structured import OutputSpec, SchemaMismatchError, parse, reask
 from llm_common.llm.wire import WireAnswer
@@ -210,9 +210,11 @@ class Asking:
 
     def turn(self, candidate: Candidate, messages: Messages) -> Turn:
         """What every request waits for: that the limits let it go, within the time that is left."""
-        if self.gate is None:
-            return FREE
-        return self.gate.turn(candidate, self.question, messages, self.deadline.left_for(candidate))
+        return self.turn_of(candidate, partial(tokens_of, candidate, self.question, messages))
+
+    def turn_of(self, candidate: Candidate, tokens: Callable[[], int]) -> Turn:
+        """The same for a request that will probably use `tokens()`."""
+        return FREE if self.gate is None else self.gate.turn(candidate, tokens, self.deadline.left_for(candidate))
 
     async def _exchange(self, candidate: Candidate, messages: Messages, turn: Turn) -> WireAnswer:
         bound = candidate.bound(self.question, messages)

@@ -14,6 +14,7 @@ from llm_common.llm.asking import Asking
 from llm_common.llm.candidates import Candidate, Charge
 from llm_common.llm.completing import settled
 from llm_common.llm.embedding_batches import Batch, EmbeddingOrder
+from llm_common.llm.limits_turn import BYTES_PER_TOKEN, Turn
 from llm_common.llm.tokens import count, text_bound
 from llm_common.llm.wire import EmbeddingRequest, WireVectors
 from llm_common.models import Embeddings
@@ -37,9 +38,10 @@ class BatchedAsking:
         self._order = order
         self._batches = batches
         self._landed: dict[int, WireVectors] = {}
-        #: The most that each batch may still cost; what has landed is the account's.
-        self._outstanding = {number: candidate.text_bound(batch.tokens) for number, batch in enumerate(batches)}
-        self._covering = asyncio.Lock()
+        #: The most that each batch may cost.
+        self._bounds = [candidate.text_bound(batch.tokens) for batch in batches]
+        #: The batches for which money is set aside, and which were not sent since.
+        self._covered: set[int] = set()
         self._sending: set[asyncio.Task[None] | None] = set()
         self._failed = False
 
@@ -49,7 +51,8 @@ class BatchedAsking:
 
     async def _all(self, _candidate: Candidate, _more: bool) -> tuple[WireVectors, ...]:  # noqa: FBT001
         # Refused here, where nothing was sent, rather than halfway.
-        await self._cover()
+        await self.asking.account.cover(self._candidate, sum(self._bounds))
+        self._covered.update(range(len(self._batches)))
         waiting = iter(enumerate(self._batches))
         workers = min(self._order.concurrency, len(self._batches))
         tasks = [asyncio.create_task(self._work(waiting)) for _ in range(workers)]
@@ -82,10 +85,20 @@ class BatchedAsking:
                 return
 
     async def _send(self, number: int, batch: Batch) -> WireVectors:
-        asking, candidate, bound = self.asking, self._candidate, self._outstanding[number]
-        await self._cover()
+        async with self.asking.turn_of(self._candidate, lambda: batch.tokens // BYTES_PER_TOKEN) as turn:
+            answer = await self._exchange(number, batch, turn)
+            turn.used(answer.usage)
+            return answer
+
+    async def _exchange(self, number: int, batch: Batch, turn: Turn) -> WireVectors:
+        asking, candidate, bound = self.asking, self._candidate, self._bounds[number]
+        if number not in self._covered:
+            # Sent before, and that may have been paid.
+            await asking.account.cover(candidate, bound)
         started, seconds_left = time.monotonic(), asking.deadline.left_for(candidate)
+        self._covered.discard(number)
         self._sending.add(asyncio.current_task())
+        turn.sends()
         try:
             answer = await candidate.wire.embed(self._request(batch), timeout=seconds_left)
         except LLMError as error:
@@ -93,22 +106,17 @@ class BatchedAsking:
             if self._failed:
                 raise _AbandonedError from error
             raise
-        except BaseException:
+        except BaseException as error:
             # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
-            asking.account.note(candidate, Charge(bound, "estimate"), None, time.monotonic() - started)
+            spent = Charge(bound, "estimate")
+            asking.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
             raise
         finally:
             self._sending.discard(asyncio.current_task())
         asking.breakers.succeeded(candidate.circuit)
         charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)
-        del self._outstanding[number]
-        asking.account.note(candidate, charge, None, time.monotonic() - started)
+        asking.account.note(candidate, charge, None, time.monotonic() - started, covered=bound)
         return answer
-
-    async def _cover(self) -> None:
-        """Have enough set aside for all that is still to come; a paid failure may have used some of it up."""
-        async with self._covering:
-            await self.asking.account.cover(self._candidate, sum(self._outstanding.values()))
 
     def _request(self, batch: Batch) -> EmbeddingRequest:
         order = self._order

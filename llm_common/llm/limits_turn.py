@@ -1,6 +1,6 @@
 """One request's turn: which limits bind it, what it will probably use, and what it used."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -10,11 +10,12 @@ from llm_common.llm.limits import Claim, Limiter, Limits, Permit
 from llm_common.llm.tokens import upper_bound
 from llm_common.models import Usage
 
-__all__ = ["FREE", "Gate", "Turn"]
+__all__ = ["BYTES_PER_TOKEN", "FREE", "Gate", "Turn", "tokens_of"]
 
 #: What an answer is taken to be where the caller sets no `max_tokens`: most are shorter, and the truth follows soon.
 _USUAL_ANSWER = 1_024
-_BYTES_PER_TOKEN = 4
+#: For the guess; the bound that budgets reserve for counts each byte.
+BYTES_PER_TOKEN = 4
 
 
 class Turn:
@@ -58,14 +59,13 @@ class Gate:
         self._named = named
         self._always = always
 
-    def turn(self, candidate: Candidate, question: Question, messages: Messages, seconds_left: float) -> Turn:
-        """The turn of one request, which must come within `seconds_left`."""
+    def turn(self, candidate: Candidate, tokens: Callable[[], int], seconds_left: float) -> Turn:
+        """The turn of one request, which must come within `seconds_left`; `tokens()` guesses what it will use."""
         limits = self.limits_of(candidate)
         if not limits:
             return FREE
         counted = any(limit.tokens_per_minute is not None for limit in limits.values())
-        tokens = tokens_of(candidate, question, messages) if counted else 0
-        return _LimitedTurn(self._limiter, Claim(limits, tokens), candidate, seconds_left)
+        return _LimitedTurn(self._limiter, Claim(limits, tokens() if counted else 0), candidate, seconds_left)
 
     def limits_of(self, candidate: Candidate) -> dict[str, Limits]:
         """By key, the limits that bind requests to a candidate."""
@@ -76,7 +76,7 @@ class Gate:
 
 def tokens_of(candidate: Candidate, question: Question, messages: Messages) -> int:
     """How many tokens a request is taken to use, before anybody knows."""
-    prompt = upper_bound(messages, question.tools, None) // _BYTES_PER_TOKEN
+    prompt = upper_bound(messages, question.tools, None) // BYTES_PER_TOKEN
     answer = question.max_tokens or min(_USUAL_ANSWER, candidate.output_limit(question))
     return prompt + answer
 

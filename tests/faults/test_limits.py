@@ -166,6 +166,16 @@ async def test_tokens_are_guessed_first_and_counted_afterwards(client, provider)
     assert len(provider.requests) == 1
 
 
+async def test_texts_for_vectors_wait_for_their_turn_too(client, provider, ledger):
+    """Each batch is a request; what does not fit in time is refused, and only what was sent is paid."""
+    llm = client({"openai": Limits(requests_per_minute=1)})
+    with pytest.raises(LimitReachedError):
+        await llm.embed(["a", "b"], "openai/text-embedding-3-small", batch_size=1, timeout=5)
+    assert len(provider.requests) == 1
+    assert ledger._holds == {}
+    assert ledger.spent_today_nano > 0
+
+
 async def test_limits_of_a_call_of_its_own_kind_bind_too(client, provider):
     """A profile's limit, under a key of its own, beside the provider's."""
     llm = client({"zai": Limits(concurrency=5)})
