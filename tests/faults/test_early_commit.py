@@ -55,26 +55,36 @@ async def careful(folder: Path) -> str:
 
 
 @asynccontextmanager
-async def standby_missing(watcher: AsyncConnection[Any]) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
-    """Commits wait for a standby that never comes; yields what waits until one does."""
+async def standby_missing(
+    watcher: AsyncConnection[Any], probe: AsyncConnection[Any]
+) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+    """Commits wait for a standby that never comes; yields what waits until one more does than the probe's."""
 
     async def told(names: str) -> None:
         await watcher.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(names))
         await watcher.execute("SELECT pg_reload_conf()")
 
+    async def waiting() -> int:
+        found = await watcher.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+        return found.rowcount
+
     async def somebody_waits() -> None:
         async with asyncio.timeout(20):
-            while True:
-                found = await watcher.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-                if found.rowcount:
-                    return
+            while await waiting() < 2:
                 await asyncio.sleep(0.01)
 
     await told("nobody")
+    probing = asyncio.create_task(probe.execute("SELECT llm_common_flush()"))
     try:
+        # The server takes the setting in at a moment of its own.
+        while not await waiting():
+            if probing.done():
+                probing = asyncio.create_task(probe.execute("SELECT llm_common_flush()"))
+            await asyncio.sleep(0.01)
         yield somebody_waits
     finally:
         await told("")
+        await probing
 
 
 async def is_open(watcher: AsyncConnection[Any], call_id: str) -> tuple[object, object]:
@@ -92,23 +102,24 @@ async def test_the_gate_is_free_while_a_commit_waits(careful: str):
     async with (
         Database.connect(careful) as db,
         await AsyncConnection.connect(careful, autocommit=True) as watcher,
+        await AsyncConnection.connect(careful, autocommit=True) as probe,
         await AsyncConnection.connect(careful, autocommit=True) as held,
     ):
         await reserve(db, str(uuid4()))  # opens the day's windows
-        async with standby_missing(watcher) as somebody_waits:
+        async with standby_missing(watcher, probe) as somebody_waits:
             reserving = asyncio.create_task(reserve(db, mine))
             await somebody_waits()
             assert await is_open(watcher, mine) == (True, True)
             assert not reserving.done()
         await reserving
-        async with standby_missing(watcher) as somebody_waits:
+        async with standby_missing(watcher, probe) as somebody_waits:
             settling = asyncio.create_task(db.ledger.settle(mine, PAID))
             await somebody_waits()
             assert await is_open(watcher, mine) == (True, False)
             assert not settling.done()
         assert (await settling).changed
         # The control: within the caller's own transaction the gate is shut until all is written.
-        async with standby_missing(watcher) as somebody_waits:
+        async with standby_missing(watcher, probe) as somebody_waits:
             waiting = asyncio.create_task(plain(held, other))
             await somebody_waits()
             assert await is_open(watcher, other) == (False, False)
