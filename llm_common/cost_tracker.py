@@ -80,9 +80,9 @@ class CostTracker:
     (its process died) is charged at its bound, like any other, when its hold is over. A spool belongs to one
     database; processes that share it should have the same allowance.
 
-    Cache hits: what is told to `record` with kind `cache_hit` is a row at cost 0, and `summarize` counts such rows
-    apart from the calls that were paid. Web searches that the cache answers are not told: a row would cost more
-    than the hit does. They are counted in `WebSearchClient.get_cache_stats()`.
+    Cache hits are rows of kind `cache_hit` at cost 0, and `summarize` counts them apart from the calls that were paid.
+    One row takes in many hits of web searches (`calls` of them), for they are handed over in batches: after 50, after
+    ten seconds, and when the client is closed.
     """
 
     wants_answer = False

@@ -233,7 +233,8 @@ class Reservation:
 class Outcome:
     """What a paid call came to, for its ledger row: `model` was asked for, `answered_by` answered.
 
-    `answer` is the answer's text, only for a ledger that `wants_answer`.
+    `calls` is above 1 only for cache hits, of which one row takes in many. `answer` is the answer's text, only for a
+    ledger that `wants_answer`.
     """
 
     model: str
@@ -245,4 +246,5 @@ class Outcome:
     usage: Usage = Usage()
     seconds: float = 0.0
     attempts: int = 1
+    calls: int = 1
     answer: str | None = field(default=None, repr=False)

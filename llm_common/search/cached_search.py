@@ -67,7 +67,7 @@ class CachedSearch:
         key = cache_key(request, identity)
         held = self._memory.get(key)
         if held is not None:
-            self._count("memory_hits", key)
+            self._count("memory_hits", key, payer)
             return Found(held.results, "memory_hits")
         while True:
             leads = self._flights.under_way(key) is None
@@ -84,10 +84,10 @@ class CachedSearch:
                 raise
             if not leads:
                 found = Found(found.results, "coalesced", found.skipped)
-            self._count(found.source, key)
+            self._count(found.source, key, payer)
             return found
 
-    async def peek(self, request: SearchRequest) -> Found | None:
+    async def peek(self, request: SearchRequest, payer: Payer) -> Found | None:
         """A fresh answer from a tier that has one; nothing is asked upstream."""
         identity = self._provider.identity
         if identity is None:
@@ -103,7 +103,7 @@ class CachedSearch:
                 self._remember(key, request, results, min(held.fresh_seconds, self._times.memory), generation)
         if results is None:
             return None
-        self._count(source, key)
+        self._count(source, key, payer)
         return Found(results, source)
 
     async def _find_anew(self, request: SearchRequest, payer: Payer) -> Found:
@@ -117,12 +117,12 @@ class CachedSearch:
         self._statistics.count({"misses": 1, "skipped_items": answer.skipped})
         return Found(answer.results, "misses", answer.skipped)
 
-    def _count(self, source: Figure, key: str) -> None:
+    def _count(self, source: Figure, key: str, payer: Payer) -> None:
         if source == "misses":
             self._statistics.count({"misses": 1})
         else:
             figures: Mapping[Figure, int] = {source: 1, "saved_nano": self._price_nano}
-            self._statistics.count(figures, hit_key=key)
+            self._statistics.count_hit(figures, key, payer, self._upstream.model)
 
     async def _fetch(self, key: str, request: SearchRequest, payer: Payer) -> Found:
         deadline = asyncio.get_running_loop().time() + self._timeout

@@ -44,7 +44,7 @@ class Chain:
         for provider in self._providers:
             if self._rests(provider):
                 resting.append(provider)
-                held = await provider.look_in_cache(asked)
+                held = await provider.look_in_cache(asked, payer)
                 if held is not None:
                     return held
                 continue

@@ -30,12 +30,12 @@ class OneProvider:
         requests = plan(asked, self._provider.abilities)
         return self._outcome(asked, requests, await self._find(requests, payer))
 
-    async def look_in_cache(self, asked: Query) -> SearchOutcome | None:
+    async def look_in_cache(self, asked: Query, payer: Payer) -> SearchOutcome | None:
         """What is in the cache for all of it; None where something is not. Nothing is asked upstream."""
         requests = plan(asked, self._provider.abilities)
         found: list[Found] = []
         for request in requests:
-            one = await self._cached.peek(request)
+            one = await self._cached.peek(request, payer)
             if one is None:
                 return None
             found.append(one)

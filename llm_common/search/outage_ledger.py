@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from llm_common.exceptions import DatabaseError, InvalidInputError
 from llm_common.ledger import Ledger
@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 _MAX_OWED = 1_000
 
 
+@runtime_checkable
 class RecordingLedger(Ledger, Protocol):
     """A ledger that also writes down what was paid without a reserve. The same idempotency key is written once."""
 
@@ -98,6 +99,12 @@ class OutageLedger:
             await self._stand_in.release(reservation)
         else:
             await self._outage.call(lambda: self._ledger.release(reservation))
+
+    async def record(self, call: PlannedCall, outcome: Outcome) -> None:
+        try:
+            await self._outage.call(lambda: self._ledger.record(call, outcome))
+        except DatabaseError:
+            self._owe(lambda: self._ledger.record(call, outcome), call, outcome)
 
     async def catch_up(self) -> None:
         """Write down what was paid while the database was away, as far as it takes it now."""

@@ -1,4 +1,4 @@
-"""Hands the counters over to Postgres, in batches and beside the searches."""
+"""Hands the counters over to Postgres and the hits to the ledger, in batches and beside the searches."""
 
 import asyncio
 from collections import Counter
@@ -13,6 +13,8 @@ from llm_common.money import to_usd
 from llm_common.per_loop import PerLoop
 from llm_common.search.counters import Batch, Counters, Figure, summary
 from llm_common.search.outage import Outage
+from llm_common.search.recorded_hits import RecordedHits
+from llm_common.search.upstream import Payer
 
 __all__ = ["Statistics", "report"]
 
@@ -34,12 +36,20 @@ class Statistics:
         self._functions = functions
         self._outage = outage
         self._counters = Counters()
+        self._recorded = RecordedHits(provider)
         self._pending: PerLoop[_Pending] = PerLoop(_Pending)
 
     def count(self, figures: Mapping[Figure, int], hit_key: str | None = None) -> None:
         self._counters.count(figures, hit_key)
-        if self._functions is None:
-            return
+        if self._functions is not None or self._recorded.waits:
+            self._see_to_it()
+
+    def count_hit(self, figures: Mapping[Figure, int], key: str, payer: Payer, model: str) -> None:
+        """A search that the cache answered, for whom it would otherwise have been paid for."""
+        self._recorded.note(payer, model)
+        self.count(figures, key)
+
+    def _see_to_it(self) -> None:
         pending = self._pending.get()
         if self._counters.is_due(events=_BATCH_EVENTS):
             self._flush_beside(pending)
@@ -56,6 +66,10 @@ class Statistics:
 
     async def flush(self) -> None:
         """Hand over what is pending; what the database does not take now goes with the next batch."""
+        await self._flush_counters()
+        await self._recorded.hand_over()
+
+    async def _flush_counters(self) -> None:
         functions, batch = self._functions, self._counters.take()
         if functions is None or batch is None:
             return

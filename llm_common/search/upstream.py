@@ -63,6 +63,11 @@ class Upstream:
         self._policy = policy
         self._count = count
 
+    @property
+    def model(self) -> str:
+        """What the ledger calls what is asked: `zai/search-prime`."""
+        return f"{self._provider.name}/{self._provider.engine}"
+
     async def ask(self, request: SearchRequest, payer: Payer, *, deadline: float) -> ProviderAnswer:
         """Raises `SearchError` when no attempt gave an answer, `BudgetExceededError` when none may be paid.
 
@@ -96,7 +101,7 @@ class Upstream:
     async def _open(self, payer: Payer, seconds: float) -> _Bill:
         call = PlannedCall(
             kind="search",
-            model=f"{self._provider.name}/{self._provider.engine}",
+            model=self.model,
             provider=self._provider.name,
             bound_nano=self._price_nano,
             step=payer.step,

@@ -41,14 +41,15 @@ async def test_a_restart_finds_what_was_paid_for(client, fake_provider):
     assert (stats["spent_usd"], stats["saved_usd"]) == (Decimal("0.01"), Decimal("0.01"))
 
 
-async def test_every_paid_search_is_in_the_ledger_and_no_cached_one(client, dsn):
-    """One row per request, with who asked for it."""
+async def test_every_search_is_in_the_ledger_and_a_cached_one_costs_nothing(client, dsn):
+    """One row per request, with who asked for it, and one for what the cache answered to them."""
     async with client(project="p") as search:
         for _ in range(3):
             await search.search("q", step="research", user_id="u", run_id="r")
-    columns = "SELECT model, step, cost_usd, project, provider, user_id, run_id::text, kind, status FROM cost_tracking"
-    assert rows(dsn, columns) == [
-        ("zai/search-prime", "research", Decimal("0.010000000"), "p", "zai", "u", "r", "search", "ok")
+    columns = "model, step, cost_usd, project, provider, user_id, run_id::text, kind, status, calls"
+    assert rows(dsn, f"SELECT {columns} FROM cost_tracking ORDER BY cost_usd") == [
+        ("zai/search-prime", "research", Decimal(0), "p", "zai", "u", "r", "cache_hit", "ok", 2),
+        ("zai/search-prime", "research", Decimal("0.010000000"), "p", "zai", "u", "r", "search", "ok", 1),
     ]
 
 

@@ -83,12 +83,14 @@ async def test_four_processes_of_two_hundred_callers_cost_one_search(dsn, fake_p
     assert said == [{"answers": 200, "sizes": [1]}] * 4
     assert len(asked(fake_provider_env)) == 1
     with psycopg.connect(dsn) as connection:
-        rows = connection.execute("SELECT count(*) FROM cost_tracking").fetchone()
+        rows = connection.execute("SELECT count(*) FROM cost_tracking WHERE kind = 'search'").fetchone()
+        hits = connection.execute("SELECT sum(calls) FROM cost_tracking WHERE kind = 'cache_hit'").fetchone()
         counted = connection.execute("SELECT sum(misses), sum(coalesced + db_hits + memory_hits) FROM web_search_stats")
         figures = counted.fetchone()
     # The four warm-ups, one after the other, were a search of their own.
     assert rows == (2,)
     assert figures == (2, 799 + 3)
+    assert hits == (799 + 3,)
 
 
 async def test_a_killed_leader_is_replaced_within_its_lease(dsn, fake_provider_env):
@@ -105,7 +107,9 @@ async def test_a_killed_leader_is_replaced_within_its_lease(dsn, fake_provider_e
     assert said == {"answers": 5, "sizes": [10]}
     assert len(asked(fake_provider_env)) == 2
     with psycopg.connect(dsn) as connection:
-        rows = connection.execute("SELECT count(*) FROM cost_tracking WHERE status = 'ok'").fetchone()
+        rows = connection.execute(
+            "SELECT count(*) FROM cost_tracking WHERE status = 'ok' AND kind = 'search'"
+        ).fetchone()
         held = connection.execute("SELECT count(*) FROM cost_reservations").fetchone()
     assert (rows, held) == ((2,), (1,))  # the warm-up and the waiter; the dead one's hold is charged when it expires
 

@@ -248,6 +248,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Json]:
         "status": outcome.status,
         "latency_ms": round(outcome.seconds * 1000),
         "attempts": outcome.attempts,
+        "calls": outcome.calls,
         "input_tokens": usage.input_tokens,
         "cache_read_tokens": usage.cache_read_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
