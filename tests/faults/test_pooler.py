@@ -5,16 +5,19 @@ would need one (prepared statements, settings, session locks, LISTEN) would fail
 """
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -52,6 +55,21 @@ pool_mode = transaction
 default_pool_size = {size}
 max_client_conn = 200
 logfile = {folder}/log
+"""
+
+# Sends all of its reserve, asks the provider, and only then would look for what the reserve came to.
+_POSTING_CALLER = """
+import json, os, sys, time, urllib.request, psycopg
+dsn, url, call = sys.argv[1:]
+connection = psycopg.connect(dsn, autocommit=True)
+connection.pgconn.send_query_params(b"SELECT reserve_cost($1::jsonb, '[]')", [call.encode()])
+while connection.pgconn.flush():
+    pass
+body = json.dumps({"model": "glm-5.3", "messages": [{"role": "user", "content": "Is it?"}]}).encode()
+headers = {"Authorization": "Bearer " + os.environ["ZAI_API_KEY"], "Content-Type": "application/json"}
+urllib.request.urlopen(urllib.request.Request(url + "/chat/completions", body, headers)).read()
+print("answered", flush=True)
+time.sleep(60)
 """
 
 
@@ -191,3 +209,43 @@ async def test_a_pipeline_run(pooled: Database, dsn: str, monkeypatch: pytest.Mo
     assert rows(dsn, b"SELECT status FROM pipeline_runs") == [("completed",)]
     assert rows(dsn, b"SELECT count(*) FROM cost_reservations") == [(0,)]
     assert rows(dsn, b"SELECT * FROM check_cost_ledger('default')") == []
+
+
+@asynccontextmanager
+async def no_connection_free(dsn: str) -> AsyncGenerator[None]:
+    """Every connection of the pooler is within somebody's transaction."""
+    async with AsyncExitStack() as stack:
+        for _ in range(SERVER_CONNECTIONS):
+            connection = await stack.enter_async_context(await psycopg.AsyncConnection.connect(dsn))
+            await connection.execute("SELECT 1")
+        yield
+
+
+async def test_why_an_unbudgeted_call_waits_for_its_reserve_too(
+    pooled_dsn: str, dsn: str, fake_provider_env: FakeProvider
+):
+    """A reserve that is posted and not awaited (the control) is lost with its process, though the provider was paid.
+
+    It was on the socket in full. But what stands behind a socket, nobody can see: here a pooler that had no connection
+    free, and forgets what its dead clients had asked for. Awaited, the call is not sent before it is in the books.
+    """
+    planned = {"project": "p", "kind": "chat", "provider": "zai", "model": "posted", "bound_nano": 100}
+    call = json.dumps({"id": str(uuid4())} | planned)
+    async with CostTracker(pooled_dsn, project="p") as tracker, LLMClient(cost_tracker=tracker) as llm:
+        async with no_connection_free(pooled_dsn):
+            url = fake_provider_env.environment()["ZAI_API_BASE"]
+            caller = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", _POSTING_CALLER, pooled_dsn, url, call, stdout=asyncio.subprocess.PIPE
+            )
+            assert caller.stdout is not None
+            assert await caller.stdout.readline() == b"answered\n"
+            caller.kill()
+            await caller.wait()
+            asking = asyncio.create_task(llm.chat("Is it?", "zai/glm-5.3"))
+            await asyncio.sleep(0.3)
+            assert len(fake_provider_env.requests) == 1  # the posting caller's
+        await asking
+    assert len(fake_provider_env.requests) == 2
+    assert rows(dsn, b"SELECT model FROM cost_reservations UNION ALL SELECT model FROM cost_tracking") == [
+        ("zai/glm-5.3",)
+    ]
