@@ -22,8 +22,8 @@ __all__ = ["CacheTimes", "Held", "Lease", "SharedCache"]
 _log = logging.getLogger(__name__)
 
 _RESULTS = TypeAdapter(tuple[SearchResult, ...])
-#: Waiters ask again after a tenth of the time they waited already, so that they lose little of it.
-_POLL_SHARE = 0.1
+#: Waiters ask again after a twentieth of the time they waited already, so that they lose little of it.
+_POLL_SHARE = 0.05
 _POLL_SECONDS = (0.02, 1.0)
 
 
