@@ -1,7 +1,7 @@
 """`python -m benchmarks`: tables, or one JSON document with `--json`. Takes some minutes; best on an idle machine.
 
-`python -m benchmarks ledger` and `python -m benchmarks search` measure the ledger and the search cache, with arguments
-of their own.
+`python -m benchmarks ledger`, `search` and `pipeline` measure the ledger, the search cache and whole runs, with
+arguments of their own.
 """
 
 import json
@@ -20,12 +20,16 @@ from benchmarks.calls import FIGURES, Contest, Cost, Load, contest
 from benchmarks.contestants import OURS
 from benchmarks.imports import ImportCost, imports
 from benchmarks.ledger import main as ledger
+from benchmarks.pipeline import main as pipeline
 from benchmarks.search import main as search
 
 
 def main() -> None:
     if sys.argv[1:2] == ["ledger"]:
         ledger(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["pipeline"]:
+        pipeline(sys.argv[2:])
         return
     if sys.argv[1:2] == ["search"]:
         search(sys.argv[2:])

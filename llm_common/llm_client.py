@@ -302,14 +302,22 @@ class LLMClient:
         options = self._options(model, (), timeout, step=step, user_id=user_id, run_id=run_id, tags=tags)
         return await embeddings_of(await self._factory().make_embedding(order, options, ledger or self.ledger))
 
-    async def check(self, messages: Messages, model: str | None = None, *, models: Sequence[str] = ()) -> None:
+    async def check(
+        self,
+        messages: Messages,
+        model: str | None = None,
+        *,
+        models: Sequence[str] = (),
+        ledger: Ledger | None = None,
+    ) -> None:
         """Raise what `complete` would raise before it sends anything: unknown model, missing key, prompt too long.
 
-        Budgets are not looked at, and nothing is reserved. For work that writes down that it begins.
+        No budget is used, and nothing is reserved. For work that writes down that it begins. `ledger` is the one that
+        will pay, where it is not the client's own.
         """
         from llm_common.llm.arguments import question_of
 
-        await self._factory().make(question_of(messages), self._options(model, models, None), self.ledger)
+        await self._factory().make(question_of(messages), self._options(model, models, None), ledger or self.ledger)
 
     async def model_info(self, model: str) -> "ModelInfo | None":
         """Window, price and abilities of a model, None where no map knows it.

@@ -194,7 +194,7 @@ class AnalysisPipeline(Generic[A]):
         """Models that are unknown, have no key or no room for us are told before anything is written or paid."""
         names = tuple(dict.fromkeys(subject.models.values()))
         for model in names:
-            await self._llm.check(subject.spec.prompts.role, model)
+            await self._llm.check(subject.spec.prompts.role, model, ledger=self._tracker)
         return room_for(subject.spec, {model: await self._llm.model_info(model) for model in names})
 
     async def _carry_out(self, claim: Coroutine[Any, Any, ClaimedRun], worker: str, on_event: OnEvent | None) -> A:

@@ -90,8 +90,7 @@ def fenced(passage: Passage) -> str:
 
 
 def _data(tag: str, value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=1).replace("<", "\\u003c")
-    return f"<{tag}>\n{text}\n</{tag}>"
+    return f"<{tag}>\n{without_tags(json.dumps(value, ensure_ascii=False, indent=1))}\n</{tag}>"
 
 
 def _name(text: str) -> str:

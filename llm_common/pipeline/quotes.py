@@ -22,8 +22,10 @@ _FIGURE_WORD: Final = re.compile(rf"\d|(?:{NUMBER_WORDS})\b", re.IGNORECASE)
 _ENDS_IN_FIGURE: Final = re.compile(rf"(?:\d|\b(?:{NUMBER_WORDS}))\Z", re.IGNORECASE)
 _FIGURE_BEFORE: Final = re.compile(rf"(?:[$€£¥]\s*|(?:\b(?:{NUMBER_WORDS})[\s-]+)+)\Z", re.IGNORECASE)
 _FIGURE_AFTER: Final = re.compile(rf"(?:[\s-]+(?:{NUMBER_WORDS})\b)+(?:\s+dollars\b)?|\s*%|\s+percent\b", re.IGNORECASE)
-#: Between two letters of one word: where a line was broken, or a word was spaced out.
-_BROKEN: Final = r"[\s\u00ad\u200b-\u200d\u2060-]*"
+#: Between two letters of one word: what nobody sees, a hyphen, a hyphen with the line broken after it.
+_BROKEN: Final = r"[\u00ad\u200b-\u200d\u2060]*(?:[-\u2010\u2011](?:[ \t]*\n\s*)?)?"
+#: Between any two letters of a word that is s p a c e d out.
+_SPACED: Final = r"\s+"
 
 
 def find_quote(quote: str, text: str, start: int = 0, end: int | None = None) -> tuple[int, int] | None:
@@ -53,10 +55,14 @@ def _pattern(tokens: Sequence[str], *, letters_apart: bool) -> re.Pattern[str]:
             # Two words, and two numbers, need something between them; other neighbours may touch.
             alike = (before.isalpha() and token.isalpha()) or (before[0].isdigit() and token[0].isdigit())
             parts.append(f"(?:{_GAP})" + ("+" if alike else "*"))
-        parts.append(_BROKEN.join(token) if letters_apart and token.isalpha() else re.escape(token))
+        parts.append(_apart(token) if letters_apart and token.isalpha() else re.escape(token))
     start = r"(?<!\w)(?<!\d[.,:/])" if tokens[0] not in _SIGNS else ""
     end = r"(?!\w)(?![.,:/]\d)" if tokens[-1] not in _SIGNS else ""
     return re.compile(start + "".join(parts) + end, re.IGNORECASE)
+
+
+def _apart(word: str) -> str:
+    return f"(?:{_BROKEN.join(word)}|{_SPACED.join(word)})"
 
 
 def _whole_figures(start: int, end: int, text: str) -> tuple[int, int]:

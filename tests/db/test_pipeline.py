@@ -15,6 +15,7 @@ from llm_common.exceptions import (
     BudgetExceededError,
     ConfigurationError,
     InvalidInputError,
+    LLMError,
     PipelineError,
     RunCancelledError,
     RunFencedError,
@@ -283,6 +284,85 @@ async def test_failed_research_is_said(pipeline: AnalysisPipeline, provider: Pro
     assert {citation.source_id for citation in analysis.evidence} == {"BILL"}
     assert analysis.research_failures
     assert all("SearchError" in failure.reason for failure in analysis.research_failures)
+
+
+async def test_research_that_finds_nothing_is_said(pipeline: AnalysisPipeline, provider: Provider) -> None:
+    """Where no search finds anything and the bill says nothing, models and caller are told, and nothing is claimed."""
+    told: list[str] = []
+
+    def generate(request: ChatRequest) -> Answer:
+        told.append(request.last_user_text)
+        return draft(
+            {"description": "It costs $3.", "citations": [{"source": "S1", "quote": "the study says it costs $3"}]}
+        )
+
+    provider.pages = lambda _: []
+    provider.answers |= {"generate": generate, "refine": generate, "review": passed}
+    analysis = await pipeline.run("AB-2", "The weather was fine, and the board shall meet.", "California", MODELS)
+    assert all("Web research brought no source" in prompt for prompt in told)
+    assert {failure.reason for failure in analysis.research_failures} == {"found nothing"}
+    assert (analysis.status, analysis.impacts) == ("insufficient_evidence", ())
+    assert analysis.summary.startswith("Insufficient evidence")
+
+
+async def test_the_review_is_that_of_the_draft(pipeline: AnalysisPipeline, provider: Provider, db: Database) -> None:
+    """The stored review has seen exactly the stored draft: after refinements, and after a resumed one too."""
+
+    def reviews(request: ChatRequest) -> Answer:
+        seen = json.loads(request.last_user_text.rpartition("<draft>\n")[2].partition("\n</draft>")[0])
+        titles = "; ".join(impact["title"] for impact in seen["impacts"])
+        return Answer(
+            json.dumps({"passed": False, "critique": titles, "missing_impacts": ["more"], "factual_errors": []})
+        )
+
+    def drafts(request: ChatRequest) -> Answer:
+        title = f"Draft {'abcdefghijkl'[len(provider.asked)]}"
+        return draft({"title": title, "citations": [{"source": "BILL", "quote": " ".join(BILL.split()[:10])}]})
+
+    provider.answers |= {"review": reviews, "generate": drafts, "refine": drafts}
+    analysis = await pipeline.run("AB-1234", BILL, "California", MODELS, max_rounds=2)
+    assert analysis.review is not None
+    assert (analysis.rounds, analysis.review.critique) == (2, analysis.impacts[0].title)
+
+    def fails_at_the_last(request: ChatRequest) -> Answer | Fault:
+        return Fault.unauthorized() if provider.asked.count("review") == 3 else reviews(request)
+
+    provider.asked.clear()
+    provider.answers["review"] = fails_at_the_last
+    with pytest.raises(LLMError):
+        await pipeline.run("AB-1234", BILL, "California", MODELS, max_rounds=2, idempotency_key="k")
+    provider.answers["review"] = reviews
+    resumed = await pipeline.run("AB-1234", BILL, "California", MODELS, max_rounds=2, idempotency_key="k")
+    assert resumed.review is not None
+    assert (resumed.rounds, resumed.review.critique) == (2, resumed.impacts[0].title)
+    assert (await db.runs.get(resumed.run_id)).review_passed is False
+
+
+async def test_all_searches_are_in_flight_at_once(pipeline: AnalysisPipeline, provider: Provider) -> None:
+    """Twenty-five searches have all been sent before one is answered; what the model asks beyond is named."""
+    queries = [f"grants for schools {number}" for number in range(30)]
+    provider.answers["research"] = lambda _: Answer(json.dumps({"queries": queries}))
+    provider.fake.script(*[Fault.stall()] * 25, endpoint="search")
+    running = asyncio.ensure_future(pipeline.run("AB-1234", BILL, "California", MODELS))
+    async with asyncio.timeout(20):
+        while len([request for request in provider.fake.requests if request.endpoint == "search"]) < 25:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    analysis = await pipeline.run("AB-1234", BILL, "California", MODELS)
+    beyond = [failure.query for failure in analysis.research_failures if "at most 25 searches" in failure.reason]
+    assert beyond == queries[25:]
+
+
+async def test_ten_megabytes_are_taken_or_refused(pipeline: AnalysisPipeline, provider: Provider, dsn: str) -> None:
+    """A bill above the limit is refused before anything is written; binary data too."""
+    with pytest.raises(InvalidInputError, match="more than 10,000,000"):
+        await pipeline.run("AB-1", "The board shall act. " * 500_000, "California", MODELS)
+    with pytest.raises(InvalidInputError, match="binary data"):
+        await pipeline.run("AB-1", "%PDF-1.7\x00\x01\x02", "California", MODELS)
+    assert await status_of(dsn) == []
+    assert provider.asked == []
 
 
 async def test_one_failed_search_sinks_no_other(pipeline: AnalysisPipeline, provider: Provider) -> None:

@@ -49,8 +49,31 @@ FAULTS: Mapping[str, Fault] = {
     "empty_content": Fault.empty_content(),
     "wrong_schema": Fault.wrong_schema(),
     "code_fenced": Fault.code_fenced(),
+    "zai_error": Fault.zai_error("1302"),
+    "zai_balance": Fault.zai_error("1113"),
+    "redirect": Fault.redirect("http://127.0.0.1:9/elsewhere"),
+    "error_mid_stream": Fault.error_mid_stream(),
+    "stall_mid_stream": Fault.stall_mid_stream(),
+    "cut_stream": Fault.cut_stream(),
+    "end_stream_early": Fault.end_stream_early(),
 }
-SEARCH_FAULTS = ("rate_limit", "server_error", "unauthorized", "reset_before_bytes", "not_json", "empty_content")
+#: Slow, but an answer; the pipeline does not stream.
+NO_FAULT_HERE = {"slow_drip"}
+SEARCH_FAULTS = (
+    "rate_limit",
+    "server_error",
+    "unauthorized",
+    "payment_required",
+    "reset_before_bytes",
+    "reset_after_bytes",
+    "truncated_json",
+    "not_json",
+    "wrong_content_type",
+    "empty_content",
+    "zai_error",
+    "zai_balance",
+    "redirect",
+)
 
 
 def step_of(request: ChatRequest) -> str:
@@ -120,6 +143,12 @@ async def every_run_ended_and_paid(dsn: str, provider: Provider) -> None:
     assert await rows(dsn, "SELECT id FROM public.cost_reservations") == []
     ((spent,),) = await rows(dsn, "SELECT sum(cost_usd) FROM public.cost_tracking")
     assert spent >= round(provider.fake.billed_usd, 9)
+
+
+def test_the_matrix_has_every_fault() -> None:
+    """A fault that the provider learns to play is played here too."""
+    played = {name for name, made in vars(Fault).items() if isinstance(made, classmethod)}
+    assert played == {fault.name for fault in FAULTS.values()} | NO_FAULT_HERE
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -74,6 +74,65 @@ def test_a_cut_figure_is_completed(quote: str, whole: str) -> None:
     assert found(quote) == whole
 
 
+LAW = (
+    "No person shall not less than 30 days before the hearing file an appeal. The fee is $1,500,000, and a notable "
+    "donor may not be refunded. The council is now here to stay. Permits expire in 2028; renewals cost 2.5 percent."
+)
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        "person shall less than 30 days before",  # negation dropped
+        "a notable donor may be refunded",
+        "person shall not more than 30 days",  # one word turned round
+        "not less than 31 days before the hearing",  # a number changed
+        "The fee is $1,500,00",
+        "The fee is $1,500",
+        "The fee is $1.500,000",
+        "The fee is €1,500,000",
+        "renewals cost 25 percent",
+        "renewals cost 2,5 percent",
+        "Permits expire in 2029; renewals",
+        "No person ... file an appeal",  # joined over a gap
+        "The fee is $1,500,000 … may not be refunded",
+        "The fee is $1,500,000 [...] donor",
+        "before the hearing an appeal file",  # order changed
+        "a not able donor may not be refunded",  # words cut in two, or made one
+        "a notabledonor may not be refunded",
+        "The council is nowhere to stay",
+        "The f\u0435e is $1,500,000, and",  # a Cyrillic letter
+        "refunded. Permits expire in 2028",  # a sentence left out
+    ],
+)
+def test_words_are_not_spacing(quote: str) -> None:
+    """Dropped negations, changed numbers and joined passages are other words, however near they are."""
+    assert find_quote(quote, LAW) is None
+
+
+@pytest.mark.parametrize(
+    ("quote", "text"),
+    [
+        ("the nonprofit shall report", "The non-profit shall report."),
+        ("the department shall report", "The depart\u00adment s h a l l report."),
+        ("the department shall report", "The de\u200bpart-\n   ment shall report."),
+        ("the department shall report", "The\u00a0department \u2028 shall\u3000report."),
+    ],
+)
+def test_spacing_is_not_words(quote: str, text: str) -> None:
+    """Words that are hyphenated, broken over lines or spaced out are the same words."""
+    assert find_quote(quote, text) is not None
+
+
+def test_a_region_of_the_text() -> None:
+    """Only within the region a quote counts, and a figure that the region's end cuts is taken in whole."""
+    text = "The fee is due. The fee is $15 million a year."
+    assert find_quote("the fee is", text, 10) == (16, 26)
+    assert find_quote("the fee is due", text, 10) is None
+    start, end = find_quote("the fee is $15", text, 10, text.index(" million")) or (0, 0)
+    assert text[start:end] == "The fee is $15 million"
+
+
 WORD = st.text(alphabet="abcdefghijklmnopqrstuvwxyzäöü", min_size=2, max_size=9)
 WORDS = st.lists(WORD, min_size=6, max_size=30)
 GAP = st.sampled_from([" ", "\n", "  \t", ", ", "\u00a0", " “", "” "])
