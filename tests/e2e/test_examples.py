@@ -1,6 +1,7 @@
 """The examples, as a reader would run them: own processes, providers on loopback, rows in a real Postgres."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from llm_common.cost_tracker import CostMetrics, CostTracker
 from llm_common.db import Database
-from llm_common.testing import FakeProvider, Fault
+from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault
 from llm_common.testing.answers import answer_chat, answer_search
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -142,3 +143,54 @@ def test_the_switch_gives_everybody_the_old_path(dsn: str, provider: FakeProvide
     output = run("rollout_new_path.py", provider, dsn, USE_NEW_LLM_FRAMEWORK="false")
     assert paths(output) == ["old"] * 20
     assert provider.requests == []
+
+
+def fee_reader(request: ChatRequest) -> Answer:
+    """Reads the prospectus like a model: two fees are true, one is invented, one changes its rate."""
+    asked = set((request.schema or {}).get("properties", {}))
+    if asked == {"queries"}:
+        return Answer(json.dumps({"queries": ["Avalon index fund expense ratio"]}))
+    if "passed" in asked:
+        return Answer(json.dumps({"passed": True, "critique": "", "missing_impacts": [], "factual_errors": []}))
+    fees = [
+        ("Management fee", 0.11, None, "Management fees are 0.11 percent of the value of your investment"),
+        ("Account service fee", None, 25, "are charged an account service fee of $25 each year"),
+        ("Performance fee", 15, None, "a performance fee of 15 percent is charged"),
+        ("Redemption fee", 2, None, "bear a redemption fee of 1 percent, which stays in the fund"),
+    ]
+    claims = [
+        {
+            "name": name,
+            "charged": "each year",
+            "condition": None,
+            "percent": percent,
+            "dollars": dollars,
+            "confidence": 0.9,
+            "citations": [{"source": "PROSPECTUS", "quote": quote}],
+        }
+        for name, percent, dollars, quote in fees
+    ]
+    return Answer(
+        json.dumps({"insufficient_evidence": False, "summary": "Low fees.", "confidence": 0.9, "claims": claims})
+    )
+
+
+def test_another_subject_is_a_spec(dsn: str) -> None:
+    """Fees of a fund: what the prospectus states is listed with its place, what it does not state is left out."""
+    arguments = (str(EXAMPLES / "prospectuses" / "avalon-index.txt"), "--ticker", "AVTMX", "--country", "New Avalon")
+    with FakeProvider.serve_in_thread(answer=fee_reader, search_answer=answer_search) as provider:
+        output = run("fund_fees.py", provider, dsn, *arguments)
+        asked = len(provider.requests)
+        assert run("fund_fees.py", provider, dsn, *arguments) == output
+        assert len(provider.requests) == asked
+        temperatures = [request.body.get("temperature") for request in provider.requests if request.endpoint == "chat"]
+    assert "Management fee, each year: 0.11 %" in output
+    assert "Account service fee, each year: $25.00" in output
+    assert "left out: Performance fee" in output
+    assert "Redemption fee, each year: no rate stated" in output
+    assert "the percent 2.0 is not in its quotes" in output
+    assert temperatures[:3] == [None, 0.1, 0.0]
+    stored = rows(dsn, "SELECT bill_id, analysis_json -> 'claims' -> 0 ->> 'percent', code_version FROM pipeline_runs")
+    ((ticker, percent, version),) = stored
+    assert (ticker, percent) == ("AVTMX", "0.11")
+    assert version.startswith("fund-fees@")
