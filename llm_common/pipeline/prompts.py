@@ -79,7 +79,7 @@ def instructions(spec: AnalysisSpec[AnalysisResult]) -> str:
     """All that the longest prompt has apart from data: what every window must have room for."""
     prompts = spec.prompts
     told = [prompts.role, _RULES, max(prompts.draft, prompts.review, prompts.research, key=len)]
-    told += [_REFINE, _GENERATE, _NOT_FOUND, _PARTLY, _LEFT_OUT, _PART, json.dumps(spec.draft.model_json_schema())]
+    told += [_REFINE, _GENERATE, _NOT_FOUND, _PARTLY, _LEFT_OUT, _PART, spec.draft_schema]
     return "\n".join(told)
 
 

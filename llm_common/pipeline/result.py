@@ -8,9 +8,10 @@ from llm_common.db.transport import Json
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft
 from llm_common.pipeline.joining import Finding, joined_draft
+from llm_common.pipeline.prompts import spec_of
 from llm_common.pipeline.schemas import AnalysisResult, Source
 from llm_common.pipeline.spec import AnalysisSpec
-from llm_common.pipeline.subject import Subject
+from llm_common.pipeline.subject import Subject, check_spec
 
 __all__ = ["analysis_of", "as_stored"]
 
@@ -50,7 +51,8 @@ def _without_summary(subject: Subject, draft: CheckedDraft, sources: int) -> str
 
 
 def analysis_of(run: RunRecord, spec: AnalysisSpec[A]) -> A:
-    """The result of a completed run."""
+    """The result of a completed run. Raises `PipelineError` for a run of another spec."""
+    check_spec(run.id, spec_of(run.code_version), spec)
     return spec.result.model_validate(
         {
             **(run.analysis or {}),

@@ -117,6 +117,11 @@ class AnalysisSpec(Generic[A_co]):
         return self.steps.get(step, default)
 
     @cached_property
+    def draft_schema(self) -> str:
+        """The JSON schema of `draft`, as the models that need it in words are told it."""
+        return json.dumps(TypeAdapter(self.draft).json_schema())
+
+    @cached_property
     def version(self) -> str:
         """Digest of all that this spec tells, asks for and sets."""
         schemas: tuple[type[BaseModel], ...] = (self.draft, self.result)

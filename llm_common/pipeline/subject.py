@@ -93,7 +93,7 @@ def check_spec(run_id: str, name: str, spec: AnalysisSpec[AnalysisResult]) -> No
     """Raises `PipelineError` for a run of another spec than this."""
     if name != spec.name:
         raise PipelineError(
-            f"run {run_id} is of the spec {name!r}, not of {spec.name!r}; resume it with a pipeline of its own spec",
+            f"run {run_id} is of the spec {name!r}, not of {spec.name!r}; use a pipeline of its own spec",
             run_id=run_id,
         )
 

@@ -8,7 +8,8 @@ import pytest
 from llm_common import AnalysisPipeline, Database, LLMClient, WebSearchClient
 from llm_common.exceptions import InvalidInputError, LLMError, PipelineError
 from llm_common.llm.breaker import Breakers
-from llm_common.pipeline import Analysis, AnalysisSpec, Claim, Prompts, StepSettings
+from llm_common.pipeline import LEGISLATION, Analysis, AnalysisSpec, Claim, Prompts, StepSettings
+from llm_common.pipeline.result import analysis_of
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault
 from llm_common.testing.answers import answer_search
 
@@ -71,6 +72,8 @@ async def test_a_result_of_the_hosts_own_type(
     assert (generate["temperature"], generate["max_tokens"], generate["seed"]) == (0.2, 700, 7)
     assert "temperature" not in provider.requests[0].body
     assert await pipeline.resume(analysis.run_id) == analysis
+    with pytest.raises(PipelineError, match="is of the spec 'risks'"):
+        analysis_of(await db.runs.get(analysis.run_id), LEGISLATION)
 
 
 async def test_specs_do_not_mix(
