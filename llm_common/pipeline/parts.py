@@ -72,16 +72,23 @@ def _pieces(
     size = measure(text[start:end])
     if size <= limit:
         yield span, size
-    elif cuts:
-        places = [match.end() for match in cuts[0].finditer(text, start, end) if start < match.end() < end]
-        for inner in zip([start, *places], [*places, end], strict=True):
-            yield from _pieces(text, inner, limit, measure, cuts[1:])
-    elif end - start == 1:
+        return
+    if end - start == 1:
         raise InvalidInputError(f"the character at {start} alone is larger than a part may be ({limit})")
-    else:
-        middle = (start + end) // 2
-        yield from _pieces(text, (start, middle), limit, measure, cuts)
-        yield from _pieces(text, (middle, end), limit, measure, cuts)
+    places, finer = _places(text, start, end, cuts)
+    for inner in zip([start, *places], [*places, end], strict=True):
+        yield from _pieces(text, inner, limit, measure, finer)
+
+
+def _places(
+    text: str, start: int, end: int, cuts: Sequence[re.Pattern[str]]
+) -> tuple[list[int], Sequence[re.Pattern[str]]]:
+    """The best places to cut, and what is left for a second cut; the middle, where there is no good one."""
+    for level, cut in enumerate(cuts, start=1):
+        places = [match.end() for match in cut.finditer(text, start, end) if start < match.end() < end]
+        if places:
+            return places, cuts[level:]
+    return [(start + end) // 2], ()
 
 
 def _packed(pieces: Iterator[tuple[Span, int]], limit: int) -> list[Span]:
