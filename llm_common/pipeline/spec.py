@@ -7,7 +7,6 @@ import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
@@ -22,6 +21,9 @@ A_co = TypeVar("A_co", bound=AnalysisResult, covariant=True)
 STEPS: Final = ("research", "generate", "review", "refine")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _DOCUMENT: Final = re.compile(r"(?!S\d)[A-Z][A-Z0-9_]{0,30}")
+#: What steps and settings themselves say to `LLMClient.complete`: what is asked, and how.
+_ASKED: Final = {"messages", "model", "models", "response_model", "response_format", "stream", "tools", "tool_choice"}
+_HOW: Final = {"temperature", "max_tokens", "timeout", "step", "user_id", "run_id", "tags", "ledger"}
 _PLACEHOLDERS: Final = {"subject", "context"}
 
 
@@ -60,6 +62,19 @@ class StepSettings:
     max_tokens: int | None = None
     timeout: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise InvalidInputError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise InvalidInputError(f"timeout must be more than 0 seconds, got {self.timeout!r}")
+        if taken := (_ASKED | _HOW) & set(self.extra):
+            raise InvalidInputError(f"extra has {min(taken)!r}, which the pipeline or another setting decides")
+        try:
+            extra = json.loads(json.dumps(dict(self.extra)))
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"extra is not JSON ({error}), so no provider could be sent it") from error
+        object.__setattr__(self, "extra", extra)
 
     def as_arguments(self) -> dict[str, Any]:
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "timeout": self.timeout}
@@ -103,7 +118,8 @@ class AnalysisSpec(Generic[A_co]):
         for name in ("max_searches", "results_per_search", "parts_at_once"):
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        object.__setattr__(self, "steps", MappingProxyType(dict(self.steps)))
+        # A copy: what the host does to its dictionary later changes no spec. A plain one, which can be pickled.
+        object.__setattr__(self, "steps", dict(self.steps))
         draft_type(self.result)
 
     @property
@@ -133,7 +149,7 @@ class AnalysisSpec(Generic[A_co]):
             "steps": {step: asdict(settings) for step, settings in self.steps.items()},
             "searches": [self.max_searches, self.results_per_search],
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=repr).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _check_placeholders(text: str, name: str) -> None:

@@ -1,5 +1,6 @@
 """Another subject: a claim of one's own, checked like any other, and a spec that is refused where it cannot work."""
 
+import pickle
 from typing import Annotated, Any
 
 import pytest
@@ -7,7 +8,7 @@ from pydantic import BaseModel
 
 from llm_common.exceptions import InvalidInputError, PipelineError
 from llm_common.llm.structured import output_spec
-from llm_common.pipeline import JUDGED, Analysis, AnalysisSpec, Claim, Prompts, Stated, StepSettings
+from llm_common.pipeline import JUDGED, LEGISLATION, Analysis, AnalysisSpec, Claim, Prompts, Stated, StepSettings
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
 from llm_common.pipeline.prompts import generate_prompt, research_prompt
@@ -135,6 +136,30 @@ def test_a_spec_that_cannot_work(change: dict[str, Any], message: str) -> None:
     """It is refused when it is made, with what is wrong."""
     with pytest.raises(InvalidInputError, match=message):
         AnalysisSpec(**{"name": "t", "result": Analysis[Rule], "prompts": PROMPTS, **change})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens must be"),
+        ({"timeout": 0}, "timeout must be"),
+        ({"extra": {"model": "x"}}, "extra has 'model'"),
+        ({"extra": {"stop": object()}}, "extra is not JSON"),
+    ],
+)
+def test_settings_that_cannot_work(settings: dict[str, Any], message: str) -> None:
+    """They are refused when they are made, not when a run is half done."""
+    with pytest.raises(InvalidInputError, match=message):
+        StepSettings(**settings)
+
+
+def test_a_spec_travels() -> None:
+    """Pickled for another process it is the same version, and later changes of a host's dictionary change nothing."""
+    steps = {"review": StepSettings(extra={"seed": 1})}
+    spec = AnalysisSpec(name="t", result=Analysis[Rule], prompts=PROMPTS, steps=steps)
+    steps["generate"] = StepSettings(temperature=1.0)
+    assert spec.settings("generate") == StepSettings()
+    assert pickle.loads(pickle.dumps(LEGISLATION)).version == LEGISLATION.version
 
 
 @pytest.mark.parametrize(
