@@ -10,7 +10,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from llm_common.exceptions import AllModelsFailed, BudgetExceededError, InvalidInputError, LLMError
+from llm_common.exceptions import AllModelsFailed, BudgetExceededError, ConfigurationError, InvalidInputError, LLMError
 from llm_common.ledger import Ledger
 from llm_common.llm.blocking import BlockingClient, blocking, blocking_stream
 from llm_common.llm.hooks import Hooks
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     # What these import is loaded by the first call: making a client costs next to nothing.
     from llm_common.llm.asking import Asking
     from llm_common.llm.breaker import Breakers
+    from llm_common.llm.cached_completing import CachedCompleting
     from llm_common.llm.calls import CallFactory, CallOptions
     from llm_common.llm.limits import Limiter
     from llm_common.llm.model_info import ModelInfo
     from llm_common.llm.pricing import Price
     from llm_common.llm.retrying import RetryPolicy
+    from llm_common.llm.stored_answer import ResponseCache
     from llm_common.llm.streaming import CompletionStream
     from llm_common.llm.wire import WireName
 
@@ -66,7 +68,8 @@ class LLMClient:
     `timeout` (seconds) is for a whole call, retries and fallbacks included. `prices` tells or overrides what a
     model costs. `hooks` hear of each call. `limits` are by provider or by model: `{"zai": Limits(concurrency=4)}`.
     Requests wait for them until the deadline; `limiter` keeps their counters, in this client or with
-    `SharedLimits(db)` in Postgres. Raises `ConfigurationError` for settings that cannot be right.
+    `SharedLimits(db)` in Postgres. `response_cache` (`llm_common.response_cache`) answers questions of `complete` and
+    `chat` that were asked before. Raises `ConfigurationError` for settings that cannot be right.
 
     One client serves many tasks, several event loops in turn, and threads.
     """
@@ -91,6 +94,7 @@ class LLMClient:
         hooks: Hooks | None = None,
         limits: Mapping[str, Limits] | None = None,
         limiter: "Limiter | None" = None,
+        response_cache: "ResponseCache | None" = None,
     ) -> None:
         self._settings = settings or Settings.from_environment()
         if not timeout > 0:
@@ -104,7 +108,10 @@ class LLMClient:
         self._limit = None if budget_limit_usd is None else Budget(_dollars(budget_limit_usd))
         self._ledger = cost_tracker
         self._own_ledger: CostTracker | None = None
-        self._project = project or self._settings.project
+        # A ledger that has a project of its own says whose the answers are.
+        self._project = project or getattr(cost_tracker, "project", None) or self._settings.project
+        self._response_cache = response_cache
+        self._cached: CachedCompleting | None = None
         self._hooks, self._limits, self._limiter = hooks, limits or {}, limiter
         self._calls: CallFactory | None = None
 
@@ -212,6 +219,7 @@ class LLMClient:
         ledger: Ledger | None = None,
         fallback_on_content_policy: bool = False,
         hedge_after: float | None = None,
+        cache: bool | None = None,
         **extra: Any,
     ) -> Completion[Any]:
         """One answer with its usage, cost and attempts.
@@ -220,8 +228,8 @@ class LLMClient:
         validates; the instance is in `.parsed`. `step`, `user_id`, `run_id` and `tags` go to the ledger. `ledger` pays
         for this call instead of the client's own. `fallback_on_content_policy` asks the next of `models` also where the
         safety rules of one refuse. `hedge_after`: where no answer came within so many seconds, the next of `models` (or
-        the only one, again) is asked as well; the first good answer wins, both are paid. Unknown keyword arguments go
-        to the provider as they are.
+        the only one, again) is asked as well; the first good answer wins, both are paid. `cache=False` keeps the call
+        out of the client's `response_cache`. Unknown keyword arguments go to the provider as they are.
 
         Raises `BudgetExceededError` before anything is sent, otherwise the `LLMError` that fits, with `.attempts` and
         `.cost_usd`; `AllModelsFailed` where a chain of several failed.
@@ -241,7 +249,10 @@ class LLMClient:
         about: dict[str, Any] = {"step": step, "user_id": user_id, "run_id": run_id, "tags": tags}
         about |= {"fallback_on_content_policy": fallback_on_content_policy, "hedge_after": hedge_after}
         options = self._options(model, models, timeout, **about)
-        return await completion_of(await self._factory().make(question, options, ledger or self.ledger))
+        asking = await self._factory().make(question, options, ledger or self.ledger)
+        if cached := self._caching(cache):
+            return await cached.completion_of(asking, options, ledger or self.ledger)
+        return await completion_of(asking)
 
     async def complete_many(
         self,
@@ -407,6 +418,8 @@ class LLMClient:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The client can be used again afterwards."""
+        if self._cached is not None:
+            await self._cached.aclose()
         if self._calls is not None:
             await self._calls.aclose()
         if self._own_ledger is not None:
@@ -419,6 +432,17 @@ class LLMClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def _caching(self, wanted: bool | None) -> "CachedCompleting | None":  # noqa: FBT001 (the caller's argument)
+        if self._response_cache is None and wanted:
+            raise ConfigurationError("cache=True needs a client with a cache: LLMClient(response_cache=...)")
+        if self._response_cache is None or wanted is False:
+            return None
+        if self._cached is None:
+            from llm_common.llm.cached_completing import CachedCompleting
+
+            self._cached = CachedCompleting(self._response_cache, self._project)
+        return self._cached
 
     def _factory(self) -> "CallFactory":
         if self._calls is None:

@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from llm_common.exceptions import DatabaseError
+from llm_common.ledger import RecordingLedger
 from llm_common.models import Outcome, PlannedCall
-from llm_common.search.outage_ledger import RecordingLedger
 from llm_common.search.upstream import Payer
 
 __all__ = ["RecordedHits"]
