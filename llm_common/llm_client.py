@@ -343,6 +343,7 @@ class LLMClient:
         model: str | None = None,
         *,
         models: Sequence[str] = (),
+        response_model: Any = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
@@ -362,12 +363,20 @@ class LLMClient:
 
         `first_token_timeout` and `stall_timeout` (seconds) bound the wait for the first piece and between two. Falls
         back to the next of `models` until the first piece was handed out, then raises `StreamInterruptedError`.
+        With a `response_model`, `delta.partial` is the object so far, not validated, and `stream.completion.parsed`
+        the instance at the end, or `StructuredOutputError` where it does not fit.
         """
         from llm_common.llm.arguments import question_of
         from llm_common.llm.streaming import CompletionStream, Patience
 
         question = question_of(
-            messages, temperature=temperature, max_tokens=max_tokens, tools=tools, tool_choice=tool_choice, extra=extra
+            messages,
+            response_model=response_model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            tools=tools,
+            tool_choice=tool_choice,
+            extra=extra,
         )
         about: dict[str, Any] = {"step": step, "user_id": user_id, "run_id": run_id, "tags": tags}
         about["fallback_on_content_policy"] = fallback_on_content_policy

@@ -10,12 +10,17 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from llm_common.db import embedded
 from llm_common.db.database import Database
 from llm_common.testing.network import block_network
+
+# No test measures time: on a busy machine one example may take a second.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Supabase's API roles.
 _ROLES = """

@@ -17,13 +17,22 @@ from llm_common.llm.token_usage import cost_in, usage_in
 from llm_common.llm.wire import EmbeddingRequest, Route, ToolCallDelta, WireAnswer, WireChunk, WireRequest
 from llm_common.models import ToolCall
 
-__all__ = ["answer_in", "as_chunk", "chunk_in", "json_object", "judged", "reported", "unreadable"]
+__all__ = [
+    "POLICY_REASONS",
+    "answer_in",
+    "as_chunk",
+    "chunk_in",
+    "json_object",
+    "judged",
+    "reported",
+    "unreadable",
+]
 
 Json = Mapping[str, Any]
 
 _RAW_TEXT_KEPT = 100_000
 #: How providers say that their safety rules stopped an answer (z.ai: `sensitive`).
-_POLICY_REASONS = frozenset({"content_filter", "sensitive", "refusal"})
+POLICY_REASONS = frozenset({"content_filter", "sensitive", "refusal"})
 #: How they say that they failed after beginning (OpenRouter: `error`, z.ai: `network_error`).
 _FAILURE_REASONS = frozenset({"error", "network_error"})
 
@@ -52,7 +61,8 @@ def answer_in(request: WireRequest, payload: Json, headers: Mapping[str, str]) -
         WireAnswer(
             text=_text(route, message.get("content")),
             tool_calls=_tool_calls(route, message.get("tool_calls")),
-            finish_reason=_string(choice.get("finish_reason")) or ("refusal" if message.get("refusal") else None),
+            # OpenAI's models refuse in a field of its own, and end with "stop".
+            finish_reason="refusal" if message.get("refusal") else _string(choice.get("finish_reason")),
             usage=usage_in(payload),
             cost_usd=cost_in(payload),
             answered_by=_string(payload.get("model")) or route.name,
@@ -78,8 +88,7 @@ def chunk_in(request: WireRequest, payload: Json, headers: Mapping[str, str]) ->
         text=content if isinstance(content, str) else _text(route, content),
         reasoning=_string(fields.get("reasoning_content")) or _string(fields.get("reasoning")) or "",
         tool_calls=_deltas(route, calls) if calls else (),
-        finish_reason=_string(cast("Json", choice).get("finish_reason"))
-        or ("refusal" if fields.get("refusal") else None),
+        finish_reason="refusal" if fields.get("refusal") else _string(cast("Json", choice).get("finish_reason")),
         usage=usage_in(payload) if payload.get("usage") else None,
         cost_usd=cost_in(payload) if payload.get("usage") else None,
         answered_by=_string(payload.get("model")),
@@ -112,7 +121,7 @@ def judged(route: Route, answer: WireAnswer) -> WireAnswer:
         return answer
     reason = answer.finish_reason
     kind, advice = EmptyAnswerError, "Ask again, or use another model."
-    if reason in _POLICY_REASONS:
+    if reason in POLICY_REASONS:
         kind, advice = ContentPolicyError, "Change the prompt, or use a model with other safety rules."
     elif reason in _FAILURE_REASONS:
         kind, advice = ProviderError, "Try again later, or use another model."

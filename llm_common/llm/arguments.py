@@ -27,6 +27,8 @@ def question_of(
         raise InvalidInputError(f"max_tokens must be at least 1, got {max_tokens}")
     if extra and "hedge_after" in extra:
         raise InvalidInputError("hedge_after is for complete() and chat(); two streams at once cannot be told apart")
+    if response_model is not None and extra and "response_format" in extra:
+        raise InvalidInputError("give response_model= or response_format=, not both: the model makes the format")
     return Question(
         messages=checked_messages(messages),
         output=None if response_model is None else output_spec(response_model),

@@ -16,7 +16,6 @@ from llm_common.exceptions import (
     DeadlineExceededError,
     LimitReachedError,
     LLMError,
-    StructuredOutputError,
 )
 from llm_common.llm.account import Account
 from llm_common.llm.breaker import Breakers
@@ -25,8 +24,9 @@ from llm_common.llm.chain import Chain
 from llm_common.llm.hedging import first_answer
 from llm_common.llm.hooks import CallHooks
 from llm_common.llm.limits_turn import FREE, Gate, Turn, tokens_of
+from llm_common.llm.output_modes import FINAL_REASONS, instance_in, misfit, reask, unwrapped
 from llm_common.llm.retrying import RetryPolicy, decide
-from llm_common.llm.structured import OutputSpec, SchemaMismatchError, parse, reask
+from llm_common.llm.structured import SchemaMismatchError
 from llm_common.llm.wire import WireAnswer
 
 __all__ = ["Answer", "Asking", "Deadline"]
@@ -190,15 +190,17 @@ class Asking:
         messages, output = self.question.messages, self.question.output
         for reasks_left in range(self.question.reasks, -1, -1):
             wire = await self.retrying(candidate, more_candidates, partial(self._send, candidate, messages))
-            if output is None or not wire.text:
+            if output is None:
                 return Answer(candidate, wire, None)
+            answer = unwrapped(output, self.question.tools, wire)
             try:
-                return Answer(candidate, wire, parse(output, wire.text))
+                return Answer(candidate, answer, instance_in(output, self.question.tools, answer))
             except SchemaMismatchError as mismatch:
                 # The provider did its part: asking again is not the retry of a failure.
-                if not reasks_left:
-                    raise self._misfit(candidate, wire, output, mismatch) from mismatch
-                messages = reask(messages, wire.text, mismatch)
+                if not reasks_left or answer.finish_reason in FINAL_REASONS:
+                    tries = self.question.reasks + 1 - reasks_left
+                    raise misfit(candidate.route, output, answer, mismatch, tries=tries) from mismatch
+                messages = reask(messages, output, self.question.tools, wire, mismatch)
         raise AssertionError("the loop above returns or raises")
 
     async def _send(self, candidate: Candidate, messages: Messages) -> WireAnswer:
@@ -243,16 +245,3 @@ class Asking:
             # What a wire's error says of usage and cost is the provider's own word; without it, the bound.
             charge = candidate.charge(error.usage, error.cost_usd or None, bound=bound)
         self.account.note(candidate, charge, error, seconds, covered=bound)
-
-    def _misfit(
-        self, candidate: Candidate, wire: WireAnswer, output: OutputSpec[Any], mismatch: SchemaMismatchError
-    ) -> StructuredOutputError:
-        return StructuredOutputError(
-            f"{candidate.route.asked} gave no answer that fits {output.name} in {self.question.reasks + 1} tries: "
-            f"{mismatch} (finish reason: {wire.finish_reason})",
-            raw_text=wire.text,
-            validation_errors=mismatch.errors,
-            provider=candidate.route.provider,
-            model=candidate.route.asked,
-            request_id=wire.request_id,
-        )

@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from llm_common.llm.model_info import ModelInfo
+from llm_common.llm.output_modes import mode_for, with_output
 from llm_common.llm.pricing import Price, bound_nano, cost_nano
-from llm_common.llm.structured import OutputSpec, mode_for, with_output
+from llm_common.llm.structured import OutputSpec
 from llm_common.llm.tokens import upper_bound
 from llm_common.llm.wire import Route, Wire, WireRequest
 from llm_common.models import DefaultTemperature, PriceSource, Usage
@@ -69,13 +70,8 @@ class Candidate:
         return question.max_tokens or known or 32_768
 
     def request(self, question: Question, messages: Messages) -> WireRequest:
-        response_format: Mapping[str, Any] | None = None
-        if question.output is not None:
-            supported = self.info.supports_json_schema if self.info else None
-            mode = mode_for(self.route.provider, supports_json_schema=supported)
-            messages, response_format = with_output(messages, question.output, mode)
         known = self.info is not None and self.info.max_output_tokens is not None
-        return WireRequest(
+        request = WireRequest(
             route=self.route,
             messages=messages,
             temperature=self._temperature(question),
@@ -83,9 +79,11 @@ class Candidate:
             max_tokens=question.max_tokens if known else self.output_limit(question),
             tools=question.tools,
             tool_choice=question.tool_choice,
-            response_format=response_format,
             extra=question.extra,
         )
+        if question.output is None:
+            return request
+        return with_output(request, question.output, mode_for(self.route, self.info))
 
     def _temperature(self, question: Question) -> float | None:
         refused = self.info is not None and self.info.takes_temperature is False
@@ -94,7 +92,8 @@ class Candidate:
     def bound(self, question: Question, messages: Messages) -> int:
         """The most that one request can cost, in nano-dollars."""
         request = self.request(question, messages)
-        prompt = upper_bound(request.messages, request.tools, request.response_format)
+        response_format = request.response_format or request.extra.get("response_format")
+        prompt = upper_bound(request.messages, request.tools, response_format)
         if self.window is not None:
             # The cheap bound can be several times the truth, and what is beyond the window is refused, not billed.
             prompt = min(prompt, self.window)

@@ -39,27 +39,30 @@ class StreamedAnswer:
         for delta in chunk.tool_calls:
             self.output_bytes += len(delta.arguments.encode())
             self._add_to_call(delta)
-        self.finish_reason = chunk.finish_reason or self.finish_reason
+        # A refusal is told in its pieces; the end of the stream then says "stop".
+        if self.finish_reason != "refusal":
+            self.finish_reason = chunk.finish_reason or self.finish_reason
         self.answered_by = self.answered_by or chunk.answered_by
         self.request_id = self.request_id or chunk.request_id
         self.usage = chunk.usage or self.usage
         self.cost_usd = self.cost_usd if chunk.cost_usd is None else chunk.cost_usd
 
+    def so_far(self, route: Route) -> WireAnswer:
+        """What has arrived, as an answer."""
+        return WireAnswer(
+            text=self.text,
+            tool_calls=self.tool_calls,
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            cost_usd=self.cost_usd,
+            answered_by=self.answered_by or route.name,
+            request_id=self.request_id,
+            raw={},
+        )
+
     def answer(self, route: Route) -> WireAnswer:
         """The whole answer, once the stream has ended. Raises like `judged` where the model said nothing."""
-        return judged(
-            route,
-            WireAnswer(
-                text=self.text,
-                tool_calls=self.tool_calls,
-                finish_reason=self.finish_reason,
-                usage=self.usage,
-                cost_usd=self.cost_usd,
-                answered_by=self.answered_by or route.name,
-                request_id=self.request_id,
-                raw={},
-            ),
-        )
+        return judged(route, self.so_far(route))
 
     def _add_to_call(self, delta: ToolCallDelta) -> None:
         call = self._call_at.get(delta.index)

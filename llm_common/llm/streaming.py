@@ -5,14 +5,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from llm_common.exceptions import (
     DeadlineExceededError,
-    EmptyAnswerError,
     InvalidInputError,
     LLMError,
     StreamInterruptedError,
@@ -20,20 +18,15 @@ from llm_common.exceptions import (
 from llm_common.llm.asking import Asking
 from llm_common.llm.candidates import Candidate, Charge
 from llm_common.llm.limits_turn import Turn
+from llm_common.llm.output_modes import instance_in, misfit, unwrapped
+from llm_common.llm.partial_output import Delta, PartialOutput
 from llm_common.llm.streamed_answer import StreamedAnswer
+from llm_common.llm.structured import SchemaMismatchError
 from llm_common.llm.tokens import upper_bound
-from llm_common.llm.wire import ToolCallDelta, WireChunk
+from llm_common.llm.wire import WireAnswer, WireChunk
 from llm_common.models import CallStatus, Completion, Usage
 
 __all__ = ["CompletionStream", "Delta", "Patience"]
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of the answer: text, pieces of tool calls, or both."""
-
-    text: str = ""
-    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,9 @@ class CompletionStream:
         print(stream.completion.cost_usd)
 
     Retries and fallbacks happen before the first delta; a break after it raises `StreamInterruptedError` with the text
-    so far and its cost.
+    so far and its cost. With a `response_model`, `delta.partial` is the object so far and `completion.parsed` the
+    instance; an answer that does not fit at its end raises `StructuredOutputError`: pieces of it were handed out, so it
+    is not asked for again.
     """
 
     def __init__(self, prepare: Callable[[], Awaitable[Asking]], patience: Patience) -> None:
@@ -77,11 +72,12 @@ class CompletionStream:
         self._asking: Asking | None = None
         self._opened: _Opened | None = None
         self._seen = StreamedAnswer()
-        self._completion: Completion[None] | None = None
+        self._pieces = PartialOutput(None, ())
+        self._completion: Completion[Any] | None = None
         self._error: LLMError | None = None
 
     @property
-    def completion(self) -> Completion[None]:
+    def completion(self) -> Completion[Any]:
         """The whole answer with usage and cost, once the stream has ended."""
         if self._completion is None:
             raise InvalidInputError("the stream has not ended: read it to its end before asking for its completion")
@@ -121,6 +117,7 @@ class CompletionStream:
 
     async def _opened_in(self, leaving: AsyncExitStack, turn: Turn, asking: Asking, candidate: Candidate) -> _Opened:
         question, self._seen = asking.question, StreamedAnswer()
+        self._pieces = PartialOutput(question.output, question.tools)
         bound = candidate.bound(question, question.messages)
         await asking.account.cover(candidate, bound)
         request, started = candidate.request(question, question.messages), time.monotonic()
@@ -145,25 +142,17 @@ class CompletionStream:
                 self._seen.add(chunk)
                 if chunk.text or chunk.tool_calls:
                     return chunk
-        raise EmptyAnswerError(
-            f"{candidate.route.asked} streamed no text (finish reason: {self._seen.finish_reason}); "
-            "a reasoning model may have used up max_tokens before its first word",
-            provider=candidate.route.provider,
-            model=candidate.route.asked,
-            request_id=self._seen.request_id,
-            maybe_billed=True,
-            usage=self._seen.usage,
-            cost_usd=self._seen.cost_usd or Decimal(0),
-        )
+        self._seen.answer(candidate.route)
+        raise AssertionError("a stream without a piece of an answer is refused above")
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         opened = self._opened
         if opened is None:
             raise InvalidInputError("open the stream first: `async with llm.stream(...) as stream`")
-        yield Delta(opened.first.text, opened.first.tool_calls)
+        yield self._pieces.delta(opened.first)
         while (chunk := await self._next(opened)) is not None:
             if chunk.text or chunk.tool_calls:
-                yield Delta(chunk.text, chunk.tool_calls)
+                yield self._pieces.delta(chunk)
         await self._finish(opened)
 
     async def _next(self, opened: _Opened) -> WireChunk | None:
@@ -181,9 +170,10 @@ class CompletionStream:
         assert self._asking is not None
         self._asking.breakers.failed(opened.candidate.circuit, error)
         await self._close(opened, "cut", error)
+        text = self._answer_so_far(opened, self._asking).text
         interrupted = StreamInterruptedError(
-            f"the stream of {opened.candidate.route.asked} broke after {len(self._seen.text)} characters: {error}",
-            partial_text=self._seen.text,
+            f"the stream of {opened.candidate.route.asked} broke after {len(text)} characters: {error}",
+            partial_text=text,
             provider=opened.candidate.route.provider,
             model=opened.candidate.route.asked,
             attempts=self._asking.account.attempts,
@@ -192,28 +182,49 @@ class CompletionStream:
         await self._tell_of_end(self._asking, interrupted)
         return interrupted
 
+    def _answer_so_far(self, opened: _Opened, asking: Asking) -> WireAnswer:
+        answer, question = self._seen.so_far(opened.candidate.route), asking.question
+        return answer if question.output is None else unwrapped(question.output, question.tools, answer)
+
     async def _finish(self, opened: _Opened) -> None:
         assert self._asking is not None
         route, account = opened.candidate.route, self._asking.account
         self._asking.breakers.succeeded(opened.candidate.circuit)
+        answer = self._answer_so_far(opened, self._asking)
+        parsed = await self._parsed(opened, self._asking, answer)
         await self._close(opened, "ok", None)
         self._completion = Completion(
-            text=self._seen.text,
-            parsed=None,
-            tool_calls=self._seen.tool_calls,
-            finish_reason=self._seen.finish_reason,
+            text=answer.text,
+            parsed=parsed,
+            tool_calls=answer.tool_calls,
+            finish_reason=answer.finish_reason,
             usage=account.usage,
             cost_usd=account.cost_usd,
             price_source=account.price_source,
             model=route.asked,
-            answered_by=self._seen.answered_by or route.name,
+            answered_by=answer.answered_by,
             provider=route.provider,
             attempts=account.attempts,
             seconds=time.monotonic() - opened.started,
             seconds_to_first_token=opened.seconds_to_first_token,
-            request_id=self._seen.request_id,
+            request_id=answer.request_id,
         )
         await self._tell_of_end(self._asking, None)
+
+    async def _parsed(self, opened: _Opened, asking: Asking, answer: WireAnswer) -> Any:
+        """The instance that was asked for. Settles and raises where the answer is none."""
+        question = asking.question
+        if question.output is None:
+            return None
+        try:
+            return instance_in(question.output, question.tools, answer)
+        except SchemaMismatchError as mismatch:
+            error = misfit(opened.candidate.route, question.output, answer, mismatch, tries=1)
+            self._error = error
+            await self._close(opened, "failed", error)
+            error.attempts, error.cost_usd = asking.account.attempts, asking.account.cost_usd
+            await self._tell_of_end(asking, error)
+            raise error from mismatch
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -1,7 +1,7 @@
-"""Structured output: a Python type → what the provider is asked for, and its answer → an instance. Pure.
+"""Structured output: a Python type → the schema that a provider is asked for, and its answer → an instance. Pure.
 
-Nothing is filled in or repaired: an answer that does not validate is asked for again with the validation errors, and in
-the end raises `StructuredOutputError` with the raw text.
+Nothing is filled in or repaired: what does not validate is a `SchemaMismatchError`. `output_modes` says how a provider
+is asked.
 """
 
 import json
@@ -9,32 +9,26 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from llm_common.exceptions import InvalidInputError
 
-__all__ = [
-    "OutputMode",
-    "OutputSpec",
-    "SchemaMismatchError",
-    "mode_for",
-    "output_spec",
-    "parse",
-    "reask",
-    "with_output",
-]
+__all__ = ["OutputSpec", "SchemaMismatchError", "output_spec", "parse"]
 
 T = TypeVar("T")
 Schema: TypeAlias = dict[str, Any]
 
-#: `json_schema`: the provider holds the model to the schema. `json_object`: only to JSON; the prompt has the schema.
-OutputMode = Literal["json_schema", "json_object"]
-
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
 _MAX_ERRORS = 12
+# What strict mode refuses ("'oneOf' is not permitted", "'default' is not permitted"), or does not list as supported
+# (https://platform.openai.com/docs/guides/structured-outputs#supported-schemas). Leaving a keyword out asks for less;
+# the answer is validated by the type all the same.
+_NOT_STRICT = frozenset({"default", "discriminator", "minLength", "maxLength", "uniqueItems", "contentMediaType"})
+_STRICT_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+_LOOKAROUND = re.compile(r"\(\?<?[=!]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,10 @@ def output_spec(response_model: Any) -> OutputSpec[Any]:
             f"response_model {response_model!r} has no JSON schema; use a Pydantic model or a list or union of them"
         ) from error
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", getattr(response_model, "__name__", "answer"))[:64]
-    is_object = isinstance(response_model, type) and issubclass(response_model, BaseModel)
+    # A root model is a model too, but its schema need not be an object's.
+    is_object = (
+        isinstance(response_model, type) and issubclass(response_model, BaseModel) and schema.get("type") == "object"
+    )
     if not is_object:
         definitions = schema.pop("$defs", None)
         schema = {"type": "object", "properties": {"value": schema}, "required": ["value"]}
@@ -85,30 +82,32 @@ def _with_object_at_its_root(schema: Schema) -> Schema:
 
 
 def _can_be_strict(schema: Schema) -> bool:
-    """Strict mode has no objects with free keys (https://platform.openai.com/docs/guides/structured-outputs)."""
-    free_keys = schema.get("type") == "object" and (schema.get("additionalProperties") or "properties" not in schema)
-    return not free_keys and all(map(_can_be_strict, _children(schema)))
+    """Strict mode has no objects with free keys, no tuples, and nothing that may be anything."""
+    is_free = schema.get("type") == "object" and (schema.get("additionalProperties") or "properties" not in schema)
+    is_anything = schema.keys().isdisjoint({"type", "$ref", "anyOf", "oneOf", "enum", "const"})
+    return not (is_free or is_anything or "prefixItems" in schema) and all(map(_can_be_strict, _children(schema)))
 
 
 def _children(schema: Schema) -> Iterator[Schema]:
     for keyword in ("properties", "$defs"):
         yield from schema.get(keyword, {}).values()
-    for keyword in ("anyOf", "oneOf", "allOf", "prefixItems"):
+    for keyword in ("anyOf", "oneOf", "allOf"):
         yield from schema.get(keyword, [])
     if isinstance(schema.get("items"), dict):
         yield schema["items"]
 
 
 def _strict(schema: Schema) -> Schema:
-    """Every property required, none beside them: what strict mode asks of each object."""
+    """Every property required, none beside them, and no keyword that strict mode refuses."""
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}  # strict mode lets nothing stand beside a reference
-    # A default would let the model leave the property out.
-    result = {keyword: value for keyword, value in schema.items() if keyword != "default"}
+    result = {keyword: value for keyword, value in schema.items() if _may_be_strict(keyword, value)}
     for keyword in ("properties", "$defs"):
         if keyword in result:
             result[keyword] = {name: _strict(child) for name, child in result[keyword].items()}
-    for keyword in ("anyOf", "oneOf", "allOf", "prefixItems"):
+    if "oneOf" in result:
+        result["anyOf"] = result.pop("oneOf")
+    for keyword in ("anyOf", "allOf"):
         if keyword in result:
             result[keyword] = [_strict(child) for child in result[keyword]]
     if isinstance(result.get("items"), dict):
@@ -118,28 +117,12 @@ def _strict(schema: Schema) -> Schema:
     return result
 
 
-def mode_for(provider: str, *, supports_json_schema: bool | None) -> OutputMode:
-    """How a model is asked: by schema where it is known to hold to one or nothing is known, except on z.ai.
-
-    z.ai documents only `json_object` (https://docs.z.ai/guides/capabilities/struct-output).
-    """
-    if provider == "zai" or supports_json_schema is False:
-        return "json_object"
-    return "json_schema"
-
-
-def with_output(
-    messages: tuple[Mapping[str, Any], ...], spec: OutputSpec[Any], mode: OutputMode
-) -> tuple[tuple[Mapping[str, Any], ...], dict[str, Any]]:
-    """The messages and the `response_format` that ask for the spec."""
-    if mode == "json_schema":
-        body = {"name": spec.name, "schema": spec.schema, "strict": spec.strict}
-        return messages, {"type": "json_schema", "json_schema": body}
-    instruction = (
-        "Answer with one JSON object that fits this JSON schema, and with nothing else:\n"
-        f"{json.dumps(spec.schema, ensure_ascii=False)}"
-    )
-    return (*messages, {"role": "system", "content": instruction}), {"type": "json_object"}
+def _may_be_strict(keyword: str, value: Any) -> bool:
+    if keyword == "format":
+        return value in _STRICT_FORMATS
+    if keyword == "pattern":
+        return not _LOOKAROUND.search(value)
+    return keyword not in _NOT_STRICT
 
 
 def parse(spec: OutputSpec[T], text: str) -> T:
@@ -168,15 +151,3 @@ def _sentences(error: ValidationError) -> list[str]:
     # Without the input: it is in the conversation already, and errors end up in logs.
     details = error.errors(include_input=False, include_url=False, include_context=False)
     return [f"{'.'.join(map(str, detail['loc'])) or 'the answer'}: {detail['msg']}" for detail in details[:_MAX_ERRORS]]
-
-
-def reask(
-    messages: tuple[Mapping[str, Any], ...], answer: str, mismatch: SchemaMismatchError
-) -> tuple[Mapping[str, Any], ...]:
-    """The conversation that asks once more, with what was wrong."""
-    problems = "\n".join(f"- {problem}" for problem in mismatch.errors)
-    return (
-        *messages,
-        {"role": "assistant", "content": answer},
-        {"role": "user", "content": f"That answer does not fit the schema:\n{problems}\nGive the whole answer again."},
-    )

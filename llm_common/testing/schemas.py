@@ -21,6 +21,8 @@ _FORMATS: Final[Mapping[str, str]] = {
     "ipv6": "2001:db8::1",
 }
 
+_REFUSED: Final = frozenset({"oneOf", "default", "prefixItems"})
+
 
 def least_instance(schema: Mapping[str, Any]) -> Any:
     """The smallest value that `schema` accepts: required properties only, shortest lists, first choices.
@@ -140,9 +142,13 @@ def _is_object_schema(value: Json) -> bool:
 def strictness_error(schema: Mapping[str, Any], *, all_required: bool) -> str | None:
     """Why a provider's strict mode refuses `schema`; None where it accepts it.
 
-    Every object must forbid additional properties; OpenAI also wants each property to be required (`all_required`).
+    Every object must forbid additional properties; OpenAI also wants each property to be required (`all_required`),
+    and takes no `oneOf` and no `default`.
     Source: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
     """
+    refused = _refused_keyword(schema) if all_required else None
+    if refused is not None:
+        return f"In context=(), '{refused}' is not permitted."
     for path, node in _objects(schema, ()):
         where = f"In context=({', '.join(repr(step) for step in path)})"
         if node.get("additionalProperties") is not False:
@@ -154,6 +160,16 @@ def strictness_error(schema: Mapping[str, Any], *, all_required: bool) -> str | 
                 f"properties. Missing {missing[0]!r}."
             )
     return None
+
+
+def _refused_keyword(node: Mapping[str, Any]) -> str | None:
+    """A keyword that OpenAI refuses, somewhere in a schema; names of properties are no keywords."""
+    if found := _REFUSED & node.keys():
+        return min(found)
+    children = [child for key in ("properties", "$defs") for child in node.get(key, {}).values()]
+    children += [child for key in ("anyOf", "allOf") for child in node.get(key, ())]
+    children += [node["items"]] if isinstance(node.get("items"), Mapping) else []
+    return next(filter(None, map(_refused_keyword, children)), None)
 
 
 def _objects(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:

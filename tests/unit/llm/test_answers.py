@@ -216,6 +216,11 @@ def test_the_price_to_the_digit_that_was_printed(usage: str, expected: str | Non
         ({"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]}, ContentPolicyError),
         ({"choices": [{"message": {"content": None}, "finish_reason": "sensitive"}]}, ContentPolicyError),
         ({"choices": [{"message": {"content": None, "refusal": "I will not"}}]}, ContentPolicyError),
+        # What OpenAI really sends: a refusal that ends like any answer.
+        (
+            {"choices": [{"message": {"content": None, "refusal": "I will not"}, "finish_reason": "stop"}]},
+            ContentPolicyError,
+        ),
         ({"choices": [{"message": {"content": ""}, "finish_reason": "network_error"}]}, ProviderError),
         ({"choices": [{"message": {"content": ""}, "error": {"code": 429, "message": "x"}}]}, RateLimitError),
         ({"error": {"code": 502, "message": "x"}}, ProviderError),
@@ -329,6 +334,20 @@ def test_a_stream_that_said_nothing_is_judged_like_an_answer():
     with pytest.raises(ContentPolicyError) as raised:
         whole.answer(ROUTE)
     assert raised.value.usage == Usage(9)
+
+
+def test_a_refusal_in_pieces_is_a_refusal():
+    """OpenAI streams it in a field of its own, and then ends like any answer."""
+    whole = StreamedAnswer()
+    for choice in (
+        {"delta": {"role": "assistant", "content": "", "refusal": None}},
+        {"delta": {"refusal": "I will "}},
+        {"delta": {"refusal": "not"}},
+        {"delta": {}, "finish_reason": "stop"},
+    ):
+        whole.add(chunk_in(REQUEST, {"choices": [choice]}, {}))
+    with pytest.raises(ContentPolicyError):
+        whole.answer(ROUTE)
 
 
 @settings(max_examples=300)

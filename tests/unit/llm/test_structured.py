@@ -1,14 +1,15 @@
 import enum
 import json
-from typing import Annotated, Literal
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, HttpUrl, RootModel
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.llm.structured import SchemaMismatchError, mode_for, output_spec, parse, reask, with_output
-
-ASK = ({"role": "user", "content": "go"},)
+from llm_common.llm.structured import SchemaMismatchError, output_spec, parse
+from llm_common.testing.schemas import strictness_error
 
 
 class Colour(enum.Enum):
@@ -56,6 +57,43 @@ def test_strict_schemas_require_every_property_and_allow_no_other():
     assert "default" in spec.schema["$defs"]["Node"]["properties"]
 
 
+class Priced(BaseModel):
+    amount: Decimal
+    url: HttpUrl
+    day: date
+    code: Annotated[str, Field(min_length=2, pattern="^[A-Z]+$")] = "XX"
+    node: Node
+
+
+def test_what_strict_mode_refuses_is_left_out_and_still_validated():
+    """Unions become `anyOf`; defaults, lookarounds, odd formats and lengths go; the type itself still holds."""
+    spec = output_spec(Priced)
+    assert spec.strict
+    written = json.dumps(spec.schema)
+    for refused in ("oneOf", "discriminator", "minLength", '"uri"', "(?!", '"default": "XX"'):
+        assert refused not in written
+    assert '"date"' in written
+    assert "^[A-Z]+$" in written
+    assert strictness_error(spec.schema, all_required=True) is None
+    given = {"amount": "1.50", "url": "https://x.example", "day": "2026-01-31", "code": "X", "node": {}}
+    with pytest.raises(SchemaMismatchError, match="code"):
+        parse(spec, json.dumps(given))
+    assert parse(spec, json.dumps({**given, "code": "XY"})).amount == Decimal("1.50")
+
+
+@pytest.mark.parametrize("response_model", [tuple[int, str], list[Any], dict[str, int]])
+def test_what_strict_mode_does_not_know_is_not_asked_strictly(response_model):
+    """Tuples, free keys and anything at all."""
+    assert not output_spec(response_model).strict
+
+
+def test_a_root_model_is_wrapped_unless_it_is_an_object():
+    """Providers only answer with objects."""
+    spec = output_spec(RootModel[list[int]])
+    assert spec.wrapped
+    assert parse(spec, '{"value": [1]}').root == [1]
+
+
 def test_free_keys_cannot_be_strict():
     """A dict with keys of the model's choice is asked for without strict mode, not bent."""
     spec = output_spec(Free)
@@ -99,26 +137,6 @@ def test_a_misfit_of_a_wrapped_type_is_an_error_too(text):
     """The wrapper is held to as well."""
     with pytest.raises(SchemaMismatchError):
         parse(output_spec(int), text)
-
-
-def test_asking_again_shows_the_answer_and_what_was_wrong():
-    """The model sees its own answer and the validation errors."""
-    with pytest.raises(SchemaMismatchError) as caught:
-        parse(output_spec(Leaf), '{"colour": "green"}')
-    *_, answer, complaint = reask(ASK, '{"colour": "green"}', caught.value)
-    assert answer == {"role": "assistant", "content": '{"colour": "green"}'}
-    assert "colour" in complaint["content"]
-
-
-def test_the_two_ways_to_ask():
-    """By schema where a model holds to one; by prompt where the provider only knows JSON."""
-    spec = output_spec(Leaf)
-    messages, by_schema = with_output(ASK, spec, mode_for("openai", supports_json_schema=True))
-    assert messages == ASK
-    assert by_schema["json_schema"]["schema"] == spec.schema
-    messages, by_prompt = with_output(ASK, spec, mode_for("zai", supports_json_schema=None))
-    assert by_prompt == {"type": "json_object"}
-    assert json.dumps(spec.schema) in messages[-1]["content"]
 
 
 def test_a_type_without_a_schema_is_refused():
