@@ -21,6 +21,8 @@ from llm_common.money import to_usd
 from llm_common.settings import Settings, UnknownPricePolicy
 
 if TYPE_CHECKING:
+    from instructor import AsyncInstructor
+
     from llm_common.cost_tracker import CostTracker
 
     # What these import is loaded by the first call: making a client costs next to nothing.
@@ -386,6 +388,17 @@ class LLMClient:
             return await self._factory().make(question, options, ledger or self.ledger)
 
         return CompletionStream(prepare, Patience(first_token_timeout, stall_timeout))
+
+    @property
+    def instructor_client(self) -> "AsyncInstructor":
+        """instructor's async client over this one: each of its requests is retried, budgeted and recorded by us.
+
+        Needs `pip install llm-common[instructor]`. It asks in `Mode.TOOLS`; for another one (`Mode.JSON` for z.ai)
+        use `llm_common.llm.instructor_client.instructor_client(llm, mode)`.
+        """
+        from llm_common.llm.instructor_client import instructor_client
+
+        return instructor_client(self)
 
     # ── money and health ─────────────────────────────────────────────────────────────────────────────────────────
 
