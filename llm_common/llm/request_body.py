@@ -12,6 +12,7 @@ __all__ = ["encoded", "encoded_texts", "extra_headers", "prompt_text"]
 
 #: OpenAI's own name for the bound since its reasoning models refuse `max_tokens`; other servers know only the old one.
 _OPENAI_HOST = "https://api.openai.com"
+_MARKER = "cache_control"
 _NOT_FOR_THE_BODY = frozenset({"extra_headers", "extra_body"})
 
 
@@ -64,14 +65,14 @@ def prompt_text(request: WireRequest | EmbeddingRequest) -> str:
 def _body(request: WireRequest, *, stream: bool) -> dict[str, Any]:
     route, body = request.route, _extra(request)
     body["model"] = route.name
-    body["messages"] = request.messages
+    own = (route.base_url or "").startswith(_OPENAI_HOST)
+    body["messages"] = _without_markers(request.messages) if own else request.messages
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
-        own = (route.base_url or "").startswith(_OPENAI_HOST)
         body["max_completion_tokens" if own else "max_tokens"] = request.max_tokens
     if request.tools:
-        body["tools"] = request.tools
+        body["tools"] = _without_markers(request.tools) if own else request.tools
     if request.tool_choice is not None:
         body["tool_choice"] = request.tool_choice
     if request.response_format is not None:
@@ -83,6 +84,23 @@ def _body(request: WireRequest, *, stream: bool) -> dict[str, Any]:
     if route.provider == "openrouter":
         body["usage"] = {"include": True}
     return body
+
+
+def _without_markers(messages: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+    """Without Anthropic's prompt-cache markers, which OpenAI knows nothing of: a chain may ask both."""
+    return tuple(map(_without_marker, messages))
+
+
+def _without_marker(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    if _MARKER in message:
+        message = {name: value for name, value in message.items() if name != _MARKER}
+    content: object = message.get("content")
+    if isinstance(content, list):
+        parts = cast("list[object]", content)
+        if any(isinstance(part, Mapping) and _MARKER in part for part in parts):
+            plain = [_without_marker(cast("Mapping[str, Any]", p)) if isinstance(p, Mapping) else p for p in parts]
+            return {**message, "content": plain}
+    return message
 
 
 def _extra(request: WireRequest | EmbeddingRequest) -> dict[str, Any]:
