@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llm_common.db import Database
     from llm_common.llm_client import LLMClient
     from llm_common.pipeline import AnalysisPipeline
+    from llm_common.profiles import Profiles
     from llm_common.rollout import Rollout
     from llm_common.web_search import SearchResult, WebSearchClient
 
@@ -22,6 +23,7 @@ __all__ = [
     "CostTracker",
     "Database",
     "LLMClient",
+    "Profiles",
     "Rollout",
     "SearchResult",
     "WebSearchClient",
@@ -34,6 +36,7 @@ _HOMES = {
     "CostTracker": "cost_tracker",
     "Database": "db",
     "LLMClient": "llm_client",
+    "Profiles": "profiles",
     "Rollout": "rollout",
     "SearchResult": "web_search",
     "WebSearchClient": "web_search",

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from llm_common.llm.limits import Limiter
     from llm_common.llm.model_info import ModelInfo
     from llm_common.llm.pricing import Price
+    from llm_common.llm.profile import Profile
     from llm_common.llm.retrying import RetryPolicy
     from llm_common.llm.stored_answer import ResponseCache
     from llm_common.llm.streaming import CompletionStream
     from llm_common.llm.wire import WireName
+    from llm_common.profiles import Profiles
 
 __all__ = [
     "AllModelsFailed",
@@ -71,7 +73,8 @@ class LLMClient:
     model costs. `hooks` hear of each call. `limits` are by provider or by model: `{"zai": Limits(concurrency=4)}`.
     Requests wait for them until the deadline; `limiter` keeps their counters, in this client or with
     `SharedLimits(db)` in Postgres. `response_cache` (`llm_common.response_cache`) answers questions of `complete` and
-    `chat` that were asked before. Raises `ConfigurationError` for settings that cannot be right.
+    `chat` that were asked before. `profiles` are what a call's `profile=` chooses from; default: `Profiles()`, read
+    when the first call wants one. Raises `ConfigurationError` for settings that cannot be right.
 
     One client serves many tasks, several event loops in turn, and threads.
     """
@@ -97,6 +100,7 @@ class LLMClient:
         limits: Mapping[str, Limits] | None = None,
         limiter: "Limiter | None" = None,
         response_cache: "ResponseCache | None" = None,
+        profiles: "Profiles | None" = None,
     ) -> None:
         self._settings = settings or Settings.from_environment()
         if not timeout > 0:
@@ -114,7 +118,7 @@ class LLMClient:
         self._project = project or getattr(cost_tracker, "project", None) or self._settings.project
         self._response_cache = response_cache
         self._cached: CachedCompleting | None = None
-        self._hooks, self._limits, self._limiter = hooks, limits or {}, limiter
+        self._hooks, self._limits, self._limiter, self._profiles = hooks, limits or {}, limiter, profiles
         self._calls: CallFactory | None = None
 
     # ── the short forms that hosts know ──────────────────────────────────────────────────────────────────────────
@@ -208,6 +212,7 @@ class LLMClient:
         model: str | None = None,
         *,
         models: Sequence[str] = (),
+        profile: "str | Profile | None" = None,
         response_model: type[Any] | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
@@ -226,7 +231,8 @@ class LLMClient:
     ) -> Completion[Any]:
         """One answer with its usage, cost and attempts.
 
-        `model`, or the fallback chain `models`, or the client's own model. `response_model` is any type that Pydantic
+        `model`, or the fallback chain `models`, or that of `profile`, or the client's own model. What the call says
+        wins over its profile, and the profile over the client. `response_model` is any type that Pydantic
         validates; the instance is in `.parsed`. `step`, `user_id`, `run_id` and `tags` go to the ledger. `ledger` pays
         for this call instead of the client's own. `fallback_on_content_policy` asks the next of `models` also where the
         safety rules of one refuse. `hedge_after`: where no answer came within so many seconds, the next of `models` (or
@@ -239,8 +245,10 @@ class LLMClient:
         from llm_common.llm.arguments import question_of
         from llm_common.llm.completing import completion_of
 
+        chosen = self._profile(profile)
         question = question_of(
             messages,
+            profile=chosen,
             response_model=response_model,
             temperature=temperature,
             max_tokens=max_tokens,
@@ -250,7 +258,7 @@ class LLMClient:
         )
         about: dict[str, Any] = {"step": step, "user_id": user_id, "run_id": run_id, "tags": tags}
         about |= {"fallback_on_content_policy": fallback_on_content_policy, "hedge_after": hedge_after}
-        options = self._options(model, models, timeout, **about)
+        options = self._options(model, models, timeout, chosen, **about)
         asking = await self._factory().make(question, options, ledger or self.ledger)
         if cached := self._caching(cache):
             return await cached.completion_of(asking, options, ledger or self.ledger)
@@ -312,7 +320,9 @@ class LLMClient:
             concurrency=concurrency,
             extra=extra,
         )
-        options = self._options(model, (), timeout, step=step, user_id=user_id, run_id=run_id, tags=tags)
+        options = self._options(
+            model, (), timeout, self._profile(None), step=step, user_id=user_id, run_id=run_id, tags=tags
+        )
         return await embeddings_of(await self._factory().make_embedding(order, options, ledger or self.ledger))
 
     async def check(
@@ -321,6 +331,7 @@ class LLMClient:
         model: str | None = None,
         *,
         models: Sequence[str] = (),
+        profile: "str | Profile | None" = None,
         ledger: Ledger | None = None,
     ) -> None:
         """Raise what `complete` would raise before it sends anything: unknown model, missing key, prompt too long.
@@ -330,7 +341,8 @@ class LLMClient:
         """
         from llm_common.llm.arguments import question_of
 
-        await self._factory().make(question_of(messages), self._options(model, models, None), ledger or self.ledger)
+        options = self._options(model, models, None, self._profile(profile))
+        await self._factory().make(question_of(messages), options, ledger or self.ledger)
 
     async def model_info(self, model: str) -> "ModelInfo | None":
         """Window, price and abilities of a model, None where no map knows it.
@@ -345,6 +357,7 @@ class LLMClient:
         model: str | None = None,
         *,
         models: Sequence[str] = (),
+        profile: "str | Profile | None" = None,
         response_model: Any = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
@@ -371,8 +384,10 @@ class LLMClient:
         from llm_common.llm.arguments import question_of
         from llm_common.llm.streaming import CompletionStream, Patience
 
+        chosen = self._profile(profile)
         question = question_of(
             messages,
+            profile=chosen,
             response_model=response_model,
             temperature=temperature,
             max_tokens=max_tokens,
@@ -382,12 +397,12 @@ class LLMClient:
         )
         about: dict[str, Any] = {"step": step, "user_id": user_id, "run_id": run_id, "tags": tags}
         about["fallback_on_content_policy"] = fallback_on_content_policy
-        options = self._options(model, models, timeout, **about)
+        options = self._options(model, models, timeout, chosen, **about)
 
         async def prepare() -> "Asking":
             return await self._factory().make(question, options, ledger or self.ledger)
 
-        return CompletionStream(prepare, Patience(first_token_timeout, stall_timeout))
+        return CompletionStream(prepare, Patience(*chosen.waits(first_token_timeout, stall_timeout)))
 
     @property
     def instructor_client(self) -> "AsyncInstructor":
@@ -491,10 +506,28 @@ class LLMClient:
             )
         return self._calls
 
-    def _options(self, model: str | None, models: Sequence[str], timeout: float | None, **about: Any) -> "CallOptions":
+    @property
+    def profiles(self) -> "Profiles":
+        """What `profile=` chooses from: `profiles.reload()` reads it again."""
+        if self._profiles is None:
+            from llm_common.profiles import Profiles
+
+            self._profiles = Profiles()
+        return self._profiles
+
+    def _profile(self, chosen: "str | Profile | None") -> "Profile":
+        from llm_common.llm.profile import NO_PROFILE
+
+        if chosen is None:
+            return NO_PROFILE
+        return self.profiles.get(chosen) if isinstance(chosen, str) else chosen
+
+    def _options(
+        self, model: str | None, models: Sequence[str], timeout: float | None, profile: "Profile", **about: Any
+    ) -> "CallOptions":
         from llm_common.llm.arguments import options_of
 
-        return options_of(self._model, model, models, timeout=self._timeout if timeout is None else timeout, **about)
+        return options_of(model, models, timeout, profile, self._model, self._timeout, **about)
 
 
 class SyncLLMClient(BlockingClient[LLMClient]):

@@ -19,6 +19,7 @@ __all__ = [
     "CallStatus",
     "Completion",
     "CostMetrics",
+    "DefaultEffort",
     "DefaultTemperature",
     "Embeddings",
     "Outcome",
@@ -42,6 +43,12 @@ BudgetScope = Literal["project", "user", "model", "run", "tag"]
 
 class DefaultTemperature(float):
     """The temperature of a caller who chose none: left out for models that are known to take none."""
+
+    __slots__ = ()
+
+
+class DefaultEffort(str):
+    """The reasoning effort of a caller who chose none: sent only to models that are known to reason."""
 
     __slots__ = ()
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llm_common.cli import analyze, cache, costs, database, doctor, provider, runs
+from llm_common.cli import analyze, cache, costs, database, doctor, profiles, provider, runs
 from llm_common.cli.terminal import results
 
 __all__ = ["app"]
@@ -37,6 +37,7 @@ app.command()(analyze.analyze)
 app.command()(costs.costs)
 app.command()(database.migrate)
 app.command()(doctor.doctor)
+app.command()(profiles.profiles)
 app.command()(provider.fake_provider)
 app.add_typer(cache.app, name="cache")
 app.add_typer(database.app, name="db")

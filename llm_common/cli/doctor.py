@@ -4,15 +4,19 @@ import asyncio
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from llm_common.cli.database import DatabaseUrl, DataDir
 from llm_common.cli.terminal import results
 from llm_common.exceptions import DatabaseError, LLMCommonError
 from llm_common.settings import PROVIDER_KEYS, Settings
+
+if TYPE_CHECKING:
+    from llm_common.llm.profile import Profile
 
 __all__ = ["doctor"]
 
@@ -31,7 +35,9 @@ class Finding:
 
 
 def doctor(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """Check keys, providers, database and schema. Nothing is paid; the embedded Postgres is started if it is in use.
+    """Check keys, providers, profiles, database and schema.
+
+    Nothing is paid; the embedded Postgres is started if it is in use.
 
     Exit code 1 if something is bad.
     """
@@ -54,6 +60,7 @@ async def _examine(settings: Settings, database_url: DatabaseUrl, data_dir: Data
     ]
     found += await asyncio.gather(*(_provider(settings, name) for name in PROVIDER_KEYS))
     found.append(_search(settings))
+    found += _profiles(settings)
     if not settings.keys:
         found.append(Finding("models", "off", "no key is set: commands run against the scripted provider on loopback"))
     found += await _database(database_url, data_dir)
@@ -80,6 +87,34 @@ def _search(settings: Settings) -> Finding:
     if settings.search_providers:
         return Finding("web search", "ok", ", then ".join(settings.search_providers))
     return Finding("web search", "off", "analyses rest on the bill alone", "set ZAI_API_KEY to search the web")
+
+
+def _profiles(settings: Settings) -> list[Finding]:
+    """Where profiles come from, and whether the models of their chains can be reached as they are named."""
+    from llm_common.profiles import Profiles
+
+    try:
+        loaded = Profiles().current()
+    except LLMCommonError as error:
+        return [Finding("profiles", "bad", escape(str(error)), "set it right; llm-common profiles shows what holds")]
+    file = "built in; no llm_common.toml or .yaml here" if loaded.file is None else str(loaded.file)
+    overlay = "" if loaded.file is None else f", overlay {loaded.overlay or 'none'}"
+    chains = [_chain(settings, profile) for profile in loaded.profiles.values() if profile.models]
+    return [Finding("profiles", "ok", escape(file + overlay)), *chains]
+
+
+def _chain(settings: Settings, profile: "Profile") -> Finding:
+    from llm_common.llm.catalogue import Catalogue
+    from llm_common.llm.routing import resolve
+
+    subject, catalogue = f"profile {profile.name}", Catalogue()
+    try:
+        for model in profile.models:
+            resolve(model, settings=settings, catalogue=catalogue)
+    except LLMCommonError as error:
+        # Without any key nothing is asked anyway.
+        return Finding(subject, "bad" if settings.keys else "off", escape(str(error)))
+    return Finding(subject, "ok", escape(", then ".join(profile.models)))
 
 
 async def _database(database_url: DatabaseUrl, data_dir: DataDir) -> list[Finding]:

@@ -11,7 +11,7 @@ from llm_common.llm.pricing import Price, bound_nano, cost_nano
 from llm_common.llm.structured import OutputSpec
 from llm_common.llm.tokens import upper_bound
 from llm_common.llm.wire import Route, Wire, WireRequest
-from llm_common.models import DefaultTemperature, PriceSource, Usage
+from llm_common.models import DefaultEffort, DefaultTemperature, PriceSource, Usage
 from llm_common.money import to_nano
 
 __all__ = ["Candidate", "Charge", "Messages", "Question"]
@@ -79,7 +79,7 @@ class Candidate:
             max_tokens=question.max_tokens if known else self.output_limit(question),
             tools=question.tools,
             tool_choice=question.tool_choice,
-            extra=question.extra,
+            extra=self._extra(question),
         )
         if question.output is None:
             return request
@@ -88,6 +88,12 @@ class Candidate:
     def _temperature(self, question: Question) -> float | None:
         refused = self.info is not None and self.info.takes_temperature is False
         return None if refused and isinstance(question.temperature, DefaultTemperature) else question.temperature
+
+    def _extra(self, question: Question) -> Mapping[str, Any]:
+        reasons = self.info is not None and self.info.reasons
+        if reasons or not isinstance(question.extra.get("reasoning_effort"), DefaultEffort):
+            return question.extra
+        return {key: value for key, value in question.extra.items() if key != "reasoning_effort"}
 
     def bound(self, question: Question, messages: Messages) -> int:
         """The most that one request can cost, in nano-dollars."""

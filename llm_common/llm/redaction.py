@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-__all__ = ["presentable"]
+__all__ = ["holds_key", "presentable"]
 
 _LONGEST = 300
 #: Shapes of keys: OpenAI/Anthropic/OpenRouter `sk-...`, z.ai `32 hex.16`, Google `AIza...`, `Bearer ...`, `key=...`.
@@ -15,6 +15,11 @@ _KEYS = re.compile(
 #: A run of 24 characters that message and prompt share holds at least one whole window.
 _WINDOW = 16
 _STRIDE = 8
+
+
+def holds_key(text: str) -> bool:
+    """Whether something in it has the shape of a key."""
+    return _KEYS.search(text) is not None
 
 
 def presentable(message: str, *, secrets: Sequence[str] = (), sent: str = "") -> str:

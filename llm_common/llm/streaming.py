@@ -124,8 +124,10 @@ class CompletionStream:
         context = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
         turn.sends()
         try:
-            chunks = await leaving.enter_async_context(context)
-            first = await self._first_piece(candidate, chunks)
+            # The wait for the first piece begins with the request: its headers may be what does not come.
+            async with _patient(self._patience.first_token, candidate, "no first token"):
+                chunks = await leaving.enter_async_context(context)
+                first = await self._first_piece(candidate, chunks)
         except LLMError as error:
             asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
@@ -137,11 +139,10 @@ class CompletionStream:
         return _Opened(candidate, bound, started, leaving, turn, chunks, first, time.monotonic() - started)
 
     async def _first_piece(self, candidate: Candidate, chunks: AsyncIterator[WireChunk]) -> WireChunk:
-        async with _patient(self._patience.first_token, candidate, "no first token"):
-            async for chunk in chunks:
-                self._seen.add(chunk)
-                if chunk.text or chunk.tool_calls:
-                    return chunk
+        async for chunk in chunks:
+            self._seen.add(chunk)
+            if chunk.text or chunk.tool_calls:
+                return chunk
         self._seen.answer(candidate.route)
         raise AssertionError("a stream without a piece of an answer is refused above")
 

@@ -11,6 +11,7 @@ from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import Limits, LLMClient
 from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Usage
+from llm_common.profiles import Profiles
 from llm_common.testing import Fault, Reply
 
 MODEL = "zai/glm-5.3"
@@ -176,20 +177,16 @@ async def test_texts_for_vectors_wait_for_their_turn_too(client, provider, ledge
     assert ledger.spent_today_nano > 0
 
 
-async def test_limits_of_a_call_of_its_own_kind_bind_too(client, provider):
-    """A profile's limit, under a key of its own, beside the provider's."""
-    llm = client({"zai": Limits(concurrency=5)})
-    options = llm._options(None, (), 5.0, limits={"profile:fast": Limits(requests_per_minute=1)})
-    from llm_common.llm.arguments import question_of
-    from llm_common.llm.completing import completion_of
-
-    for error in (None, LimitReachedError):
-        asking = await llm._factory().make(question_of("Is it?"), options, llm.ledger)
-        if error is None:
-            await completion_of(asking)
-        else:
-            with pytest.raises(error, match="profile:fast"):
-                await completion_of(asking)
+async def test_a_profiles_limits_bind_beside_the_clients_own(client, provider, tmp_path):
+    """A profile's calls are held to its limits, other calls are not; what cannot be in time is refused unsent."""
+    (tmp_path / "llm_common.toml").write_text("[profiles.slow]\nrequests_per_minute = 1\n")
+    profiles = Profiles(tmp_path / "llm_common.toml", environ={})
+    llm = client({"zai": Limits(concurrency=5)}, profiles=profiles)
+    await llm.chat("Is it?", profile="slow", timeout=5)
+    with pytest.raises(LimitReachedError, match="profile slow"):
+        await llm.chat("Is it?", profile="slow", timeout=5)
+    await llm.chat("Is it?", timeout=5)
+    assert len(provider.requests) == 2
 
 
 def test_limits_are_checked_when_they_are_made():

@@ -12,6 +12,7 @@ MODULES = [
     "llm_common.web_search",
     "llm_common.cost_tracker",
     "llm_common.conversation_memory",
+    "llm_common.profiles",
     "llm_common.rollout",
     "llm_common.pipeline",
     "llm_common.exceptions",
@@ -39,6 +40,8 @@ from llm_common.llm_client import LLMClient, AllModelsFailed, BudgetExceededErro
 from llm_common.web_search import WebSearchClient, SearchResult
 from llm_common.cost_tracker import CostTracker, CostMetrics
 from llm_common.exceptions import LLMError, BudgetExceededError, RateLimitError, AllModelsFailed, SearchError
+from llm_common import Profiles
+from llm_common.profiles import Profile, ProfileChoice, Profiles, Task, select_profile
 """
     exec(lines, {})
 
