@@ -169,7 +169,9 @@ BEGIN
     RETURN pg_catalog.jsonb_build_object(
         'runs', (SELECT coalesce(pg_catalog.jsonb_agg(public.pipeline_handover(mine[n]) ORDER BY n), '[]')
                    FROM pg_catalog.generate_subscripts(mine, 1) n),
-        'wait_seconds', GREATEST(EXTRACT(epoch FROM next_at - pg_catalog.clock_timestamp()), 0)::double precision);
+        -- GREATEST leaves nulls out, so it is asked for only where one waits.
+        'wait_seconds', CASE WHEN next_at IS NOT NULL
+            THEN GREATEST(EXTRACT(epoch FROM next_at - pg_catalog.clock_timestamp()), 0)::double precision END);
 END $$;
 
 -- One run that is to be carried out and has no living worker. Returns as pipeline_claim, or {"state": "ended", "run"}

@@ -7,6 +7,7 @@ from llm_common.pipeline.analysis import AnalysisPipeline
 from llm_common.pipeline.claims import JUDGED, Citation, Claim, Stated
 from llm_common.pipeline.events import PipelineEvent
 from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis, Impact
+from llm_common.pipeline.many import Enqueued, Item, RunResult
 from llm_common.pipeline.schemas import (
     Analysis,
     AnalysisResult,
@@ -16,6 +17,7 @@ from llm_common.pipeline.schemas import (
     UnsupportedClaim,
 )
 from llm_common.pipeline.spec import AnalysisSpec, Prompts, StepSettings
+from llm_common.pipeline.worker import Worked, Worker
 
 __all__ = [
     "JUDGED",
@@ -27,13 +29,18 @@ __all__ = [
     "BillAnalysis",
     "Citation",
     "Claim",
+    "Enqueued",
     "Impact",
+    "Item",
     "PipelineEvent",
     "Prompts",
     "ResearchFailure",
     "ReviewCritique",
+    "RunResult",
     "Source",
     "Stated",
     "StepSettings",
     "UnsupportedClaim",
+    "Worked",
+    "Worker",
 ]

@@ -5,31 +5,40 @@ analysis = await pipeline.run("AB-1234", text, "California", models={"research":
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Generic, Literal, overload
+from typing import Any, Generic, overload
 
 from typing_extensions import TypeVar
 
 from llm_common.cost_tracker import CostTracker
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.runs import ClaimedRun, Lease, RunRecord
+from llm_common.db.transport import Json
 from llm_common.exceptions import (
     InvalidInputError,
     LLMCommonError,
+    LLMError,
     PipelineError,
     RunCancelledError,
     RunFencedError,
+    RunInProgressError,
 )
 from llm_common.llm_client import LLMClient
+from llm_common.per_loop import PerLoop
+from llm_common.pipeline.endings import Ending, Ends, Release, Retry, back_to_the_queue, for_good, told
 from llm_common.pipeline.events import OnEvent, PipelineEvent
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.joining import Finding, joined_critique
+from llm_common.pipeline.leases import LeaseKeeper, fenced, worker_name
 from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis
+from llm_common.pipeline.many import Enqueued, Item, RunResult, carried_out, enqueued, key_of
 from llm_common.pipeline.prompts import code_version, spec_of
 from llm_common.pipeline.reading import Reading
 from llm_common.pipeline.result import analysis_of, as_stored
-from llm_common.pipeline.runs import RunSession, fenced, while_held, worker_name
+from llm_common.pipeline.runs import RunSession
 from llm_common.pipeline.schemas import AnalysisResult
 from llm_common.pipeline.side_by_side import side_by_side
 from llm_common.pipeline.spec import AnalysisSpec
@@ -43,7 +52,8 @@ __all__ = ["AnalysisPipeline"]
 
 A = TypeVar("A", bound=AnalysisResult, default=BillAnalysis)
 
-_MAX_ERROR: Final = 2_000
+#: Seconds between two looks at a run that somebody else is working on: at first, and at most.
+_LOOK_SOON, _LOOK_SELDOM = 0.1, 2.0
 
 
 class AnalysisPipeline(Generic[A]):
@@ -100,6 +110,22 @@ class AnalysisPipeline(Generic[A]):
         self.spec: AnalysisSpec[A] = spec
         self._code_version = code_version(spec)
         self._lease_seconds, self._max_attempts = lease_seconds, max_attempts
+        self._leases = PerLoop(lambda: LeaseKeeper(self._db, lease_seconds))
+
+    @property
+    def db(self) -> Database:
+        """Where the runs are."""
+        return self._db
+
+    @property
+    def lease_seconds(self) -> float:
+        """After so long without a sign of life another worker may take a run over."""
+        return self._lease_seconds
+
+    @property
+    def code_version(self) -> str:
+        """Which runs of the queue this pipeline can carry out, and whose checkpoints it can use."""
+        return self._code_version
 
     async def run(
         self,
@@ -129,16 +155,8 @@ class AnalysisPipeline(Generic[A]):
             raise InvalidInputError("idempotency_key is empty; leave it out, or give one that names this analysis")
         await self._room(subject)
         worker = worker_name()
-        start = self._db.runs.start(
-            {
-                **subject.as_json(),
-                "code_version": self._code_version,
-                "idempotency_key": idempotency_key,
-                "max_attempts": self._max_attempts,
-            },
-            worker=worker,
-            lease_seconds=self._lease_seconds,
-        )
+        run = self._run_json(subject.as_json(), idempotency_key)
+        start = self._db.runs.start(run, worker=worker, lease_seconds=self._lease_seconds)
         return await self._carry_out(start, worker, on_event)
 
     async def resume(self, run_id: str, *, on_event: OnEvent | None = None) -> A:
@@ -150,9 +168,88 @@ class AnalysisPipeline(Generic[A]):
         check_spec(run_id, spec_of((await self._db.runs.get(run_id)).code_version), self.spec)
         worker = worker_name()
         resume = self._db.runs.resume(
-            run_id, worker=worker, code_version=self._code_version, lease_seconds=self._lease_seconds
+            run_id, worker=worker, code_version=self.code_version, lease_seconds=self._lease_seconds
         )
         return await self._carry_out(resume, worker, on_event)
+
+    async def enqueue(self, items: Iterable[Item], models: Mapping[str, str], *, max_rounds: int = 2) -> list[Enqueued]:
+        """Put items into the queue, for workers (`llm-common worker`) on whatever machine; one answer for each item.
+
+        An item that was enqueued before is the same run: one that failed or was cancelled waits again. One that cannot
+        be a run (see `run`) comes with its error, the others are enqueued. Items are read as they are needed.
+        """
+        async with aclosing(self._enqueued(items, models, max_rounds)) as runs:
+            return [run async for run in runs]
+
+    async def stream_many(
+        self,
+        items: Iterable[Item],
+        models: Mapping[str, str],
+        *,
+        concurrency: int = 8,
+        max_rounds: int = 2,
+        on_event: OnEvent | None = None,
+    ) -> AsyncGenerator[RunResult[A]]:
+        """Analyse many: results as they come, `position` says whose. Nothing of 100,000 items is kept in memory.
+
+        Each item is enqueued first, so that the same call, or a worker, goes on where this one stopped: what is
+        completed is only read. At most `concurrency` runs are carried out at the same time. What one item raises is in
+        its result and stops no other. Leaving the iteration gives the runs in hand back to the queue.
+        """
+        if concurrency < 1:
+            raise InvalidInputError(f"concurrency must be at least 1, got {concurrency}")
+        carry_out = partial(self.finish, on_event=on_event)
+        runs = self._enqueued(items, models, max_rounds)
+        async with aclosing(carried_out(runs, carry_out, concurrency=concurrency)) as results:
+            async for result in results:
+                yield result
+
+    async def run_many(
+        self,
+        items: Iterable[Item],
+        models: Mapping[str, str],
+        *,
+        concurrency: int = 8,
+        max_rounds: int = 2,
+        on_event: OnEvent | None = None,
+    ) -> list[RunResult[A]]:
+        """Like `stream_many`, as a list in the order of the items."""
+        stream = self.stream_many(items, models, concurrency=concurrency, max_rounds=max_rounds, on_event=on_event)
+        async with aclosing(stream) as results:
+            return sorted([result async for result in results], key=lambda result: result.position)
+
+    async def finish(self, run_id: str, *, on_event: OnEvent | None = None) -> A:
+        """The result of an enqueued run: carried out here, unless somebody else does; then it is waited for.
+
+        An owner who dies is waited out and replaced. What may pass within its attempts is tried again. Raises what
+        stopped the run otherwise; it is then back in the queue, or failed, as its note says. Cancelling gives it back.
+        """
+        look = _LOOK_SOON
+        while True:
+            worker = worker_name()
+            take = self._db.queue.take(
+                run_id, worker=worker, code_version=self.code_version, lease_seconds=self._lease_seconds
+            )
+            try:
+                return await self._carry_out(take, worker, on_event, back_to_the_queue)
+            except (RunInProgressError, RunFencedError):
+                await asyncio.sleep(look)
+                look = min(look * 1.5, _LOOK_SELDOM)
+            except LLMError as error:
+                run = await self._db.runs.get(run_id)
+                if not error.retryable or run.status != "queued":
+                    raise
+                await asyncio.sleep((run.run_at - datetime.now(UTC)).total_seconds())
+
+    async def carry_out(
+        self, claimed: ClaimedRun, worker: str, *, on_event: OnEvent | None = None, ends: Ends = back_to_the_queue
+    ) -> A:
+        """Do what is left of a run that `worker` has claimed from the queue. Raises what stopped it."""
+
+        async def already() -> ClaimedRun:
+            return claimed
+
+        return await self._carry_out(already(), worker, on_event, ends)
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Ask a run to stop: its worker does so at its next sign of life. One without a worker is cancelled at once."""
@@ -190,6 +287,26 @@ class AnalysisPipeline(Generic[A]):
             running.cancel()
             await asyncio.wait({running})
 
+    def _enqueued(self, items: Iterable[Item], models: Mapping[str, str], max_rounds: int) -> AsyncGenerator[Enqueued]:
+        async def prepare(item: Item) -> dict[str, Json]:
+            subject = Subject.checked(
+                item.bill_id, item.bill_text, item.jurisdiction, models, max_rounds=max_rounds, spec=self.spec
+            )
+            await self._room(subject)
+            run = subject.as_json()
+            key = item.idempotency_key if item.idempotency_key is not None else key_of(run)
+            return self._run_json(run, key)
+
+        return enqueued(items, prepare, self._db.queue)
+
+    def _run_json(self, subject: Mapping[str, Json], idempotency_key: str | None) -> dict[str, Json]:
+        return {
+            **subject,
+            "code_version": self.code_version,
+            "idempotency_key": idempotency_key,
+            "max_attempts": self._max_attempts,
+        }
+
     async def _room(self, subject: Subject) -> Room:
         """Models that are unknown, have no key or no room for us are told before anything is written or paid."""
         names = tuple(dict.fromkeys(subject.models.values()))
@@ -197,8 +314,14 @@ class AnalysisPipeline(Generic[A]):
             await self._llm.check(subject.spec.prompts.role, model, ledger=self._tracker)
         return room_for(subject.spec, {model: await self._llm.model_info(model) for model in names})
 
-    async def _carry_out(self, claim: Coroutine[Any, Any, ClaimedRun], worker: str, on_event: OnEvent | None) -> A:
-        """Claim the run, do what is left of it, and leave it in a terminal state whatever happens."""
+    async def _carry_out(
+        self,
+        claim: Coroutine[Any, Any, ClaimedRun],
+        worker: str,
+        on_event: OnEvent | None,
+        ends: Ends = for_good,
+    ) -> A:
+        """Claim the run and do what is left of it. Unless it is completed, it ends or goes back as `ends` decides."""
         claimed: ClaimedRun | None = None
 
         async def taken() -> ClaimedRun:
@@ -210,16 +333,14 @@ class AnalysisPipeline(Generic[A]):
             return await self._result(await uninterrupted(taken()), worker, on_event)
         except RunFencedError:
             raise  # the run is another worker's, and so is its end
-        except (asyncio.CancelledError, RunCancelledError) as error:
-            await self._end(claimed, worker, "cancelled", error)
-            raise
-        except Exception as error:
-            await self._end(claimed, worker, "failed", error)
+        except (asyncio.CancelledError, Exception) as error:
+            await self._end(claimed, worker, error, ends)
             raise
 
     async def _result(self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None) -> A:
-        if claimed.state == "exhausted":
-            raise PipelineError(f"run {claimed.run.id} failed: {claimed.run.error_message}", run_id=claimed.run.id)
+        if claimed.state in {"exhausted", "ended"}:
+            kind = RunCancelledError if claimed.run.status == "cancelled" else PipelineError
+            raise kind(f"run {claimed.run.id} {claimed.run.status}: {claimed.run.error_message}", run_id=claimed.run.id)
         if claimed.state == "completed":
             return analysis_of(claimed.run, self.spec)
         subject = Subject.from_stored(claimed.run, claimed.input, self.spec)
@@ -235,7 +356,7 @@ class AnalysisPipeline(Generic[A]):
             on_event=on_event,
         )
         await session.tell("run_started")
-        evidence, findings = await while_held(self._db, lease, self._analyse(subject, session))
+        evidence, findings = await self._leases.get().while_held(lease, self._analyse(subject, session))
         critique = joined_critique(findings)
         completed = await uninterrupted(
             self._db.runs.complete(
@@ -268,28 +389,23 @@ class AnalysisPipeline(Generic[A]):
             critique = await review(reading, draft, run, number=rounds + 1)
         return Finding(reading, draft, critique, rounds)
 
-    async def _end(
-        self,
-        claimed: ClaimedRun | None,
-        worker: str,
-        status: Literal["failed", "cancelled"],
-        error: BaseException,
-    ) -> None:
+    async def _end(self, claimed: ClaimedRun | None, worker: str, error: BaseException, ends: Ends) -> None:
         """Store how the run ended. Where that is not possible it ends with its lease."""
         if claimed is None or claimed.state != "claimed":
             return
-        error.add_note(f"run {claimed.run.id} is {status}; resume goes on from its last finished step")
+        run, lease = claimed.run, self._lease(claimed, worker)
         try:
-            await uninterrupted(self._db.runs.stop(self._lease(claimed, worker), status, _told(error)))
+            became = await uninterrupted(self._ended(lease, ends(error, run.attempts), told(error)))
+            error.add_note(f"run {run.id} is {became}; it goes on from its last finished step")
         except LLMCommonError as lost:
-            error.add_note(f"that could not be stored ({lost}), so the run ends when its lease does")
+            error.add_note(f"how run {run.id} ended could not be stored ({lost}), so it ends when its lease does")
+
+    async def _ended(self, lease: Lease, ending: Ending, reason: str) -> str:
+        if isinstance(ending, Release):
+            return await self._db.queue.release(lease, wait_seconds=ending.wait_seconds, reason=reason)
+        if isinstance(ending, Retry):
+            return await self._db.queue.retry(lease, wait_seconds=ending.wait_seconds, reason=reason)
+        return ending.status if await self._db.runs.stop(lease, ending.status, reason) else "fenced"
 
     def _lease(self, claimed: ClaimedRun, worker: str) -> Lease:
         return Lease(claimed.run.id, worker, claimed.run.epoch, self._lease_seconds)
-
-
-def _told(error: BaseException) -> str:
-    """For `error_message`. Our own messages have neither keys nor prompts in them; of others nobody knows."""
-    if isinstance(error, LLMCommonError):
-        return f"{type(error).__name__}: {error}"[:_MAX_ERROR]
-    return "its task was cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__

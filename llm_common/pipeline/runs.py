@@ -1,14 +1,9 @@
-"""One run in one worker's hands: its lease, its checkpoints, and the money of its steps."""
+"""One run in one worker's hands: its checkpoints, and the money of its steps."""
 
 import asyncio
-import logging
-import os
-import platform
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 
 from pydantic import BaseModel
 
@@ -17,36 +12,22 @@ from llm_common.db.database import Database
 from llm_common.db.functions.ledger import outcome_json
 from llm_common.db.functions.runs import ClaimedRun, Lease, LeaseState, StepOutput
 from llm_common.db.transport import Json
-from llm_common.exceptions import (
-    ConfigurationError,
-    DatabaseError,
-    DatabaseUnavailableError,
-    RunCancelledError,
-    RunFencedError,
-)
+from llm_common.exceptions import ConfigurationError, DatabaseError, DatabaseUnavailableError
 from llm_common.llm.structured import output_spec, parse
 from llm_common.llm_client import LLMClient
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation
 from llm_common.pipeline.events import EventKind, OnEvent, PipelineEvent, tell
+from llm_common.pipeline.leases import go_on
 from llm_common.pipeline.spec import StepSettings
 from llm_common.uninterrupted import uninterrupted
 
-__all__ = ["RunSession", "StepLedger", "fenced", "while_held", "worker_name"]
+__all__ = ["RunSession", "StepLedger"]
 
-_log = logging.getLogger(__name__)
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
-#: A lease is prolonged so many times before it would end, so that one lost answer does no harm.
-_BEATS_PER_LEASE: Final = 4
 _UNKNOWN_RESERVATION: Final = "LC003"
 #: Seconds between tries to store a step that was paid for, while the database is away. Storing it twice is harmless.
 _WAITS: Final = (0.25, 1.0, 2.5, 6.0)
-
-
-def worker_name() -> str:
-    """Unique for each time that somebody takes up a run."""
-    return f"{platform.node()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
 class StepLedger:
@@ -147,7 +128,7 @@ class RunSession:
         if ledger.state is None:
             # The settlement was lost, and the reserve will be charged instead: keep at least what was paid for.
             ledger.state = await self._save(replace(empty, output=_storable(answer.text)))
-        _go_on(ledger.state, self._lease)
+        go_on(ledger.state, self._lease)
         await self.tell(
             "step_finished",
             step=key,
@@ -167,7 +148,7 @@ class RunSession:
         made = await make()
         output: Json = made.model_dump(mode="json")
         step = StepOutput(key=key, step=key.partition(".")[0], model=None, output=output)
-        _go_on(await self._save(step), self._lease)
+        go_on(await self._save(step), self._lease)
         return made
 
     async def tell(self, kind: EventKind, **fields: Any) -> None:
@@ -176,61 +157,6 @@ class RunSession:
 
     async def _save(self, step: StepOutput) -> LeaseState:
         return await uninterrupted(self._db.runs.save_step(self._lease, step))
-
-
-async def while_held(db: Database, lease: Lease, work: Coroutine[Any, Any, T]) -> T:
-    """Do `work` and prolong the lease meanwhile; stop it as soon as the lease is lost or the run shall be cancelled.
-
-    Raises what `work` raises, `RunFencedError`, `RunCancelledError`, or `DatabaseError` when the lease ended before the
-    database could be reached again.
-    """
-    working = asyncio.ensure_future(work)
-    beating = asyncio.ensure_future(_prolong(db, lease))
-    try:
-        await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        working.cancel()
-        beating.cancel()
-        # A call under way is settled before anybody else may write to the run.
-        await uninterrupted(asyncio.wait({working, beating}))
-        lost = None if beating.cancelled() else beating.exception()
-    if lost is not None and working.cancelled():
-        raise lost
-    return working.result()
-
-
-async def _prolong(db: Database, lease: Lease) -> None:
-    """Prolong the lease for ever; raises when it is lost, or its run shall be cancelled."""
-    held_at = time.monotonic()
-    while True:
-        await asyncio.sleep(lease.seconds / _BEATS_PER_LEASE)
-        try:
-            state = await db.runs.renew(lease)
-        except DatabaseError as error:
-            if time.monotonic() - held_at > lease.seconds:
-                raise
-            _log.warning("the lease of run %s was not prolonged, trying again: %s", lease.run_id, error)
-            continue
-        _go_on(state, lease)
-        held_at = time.monotonic()
-
-
-def fenced(lease: Lease) -> RunFencedError:
-    return RunFencedError(
-        f"run {lease.run_id} was taken over by another worker, so {lease.worker} stops; the result is the other's",
-        run_id=lease.run_id,
-    )
-
-
-def _go_on(state: LeaseState, lease: Lease) -> None:
-    """Raises what the state of the lease means for its worker."""
-    if state == "fenced":
-        raise fenced(lease)
-    if state == "cancelled":
-        raise RunCancelledError(
-            f"run {lease.run_id} was cancelled; what it finished is kept, and resume goes on from there",
-            run_id=lease.run_id,
-        )
 
 
 def _storable(text: str | None) -> str | None:

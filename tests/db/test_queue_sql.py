@@ -181,6 +181,8 @@ async def test_retries_run_out(db: Database) -> None:
 
 async def test_a_delayed_run_is_not_due(db: Database) -> None:
     """It is claimed by nobody before its time, and the claim says how long that is; the status says why."""
+    batch = await db.queue.claim("w", code_version="1", max_runs=5, lease_seconds=60.0)
+    assert batch.wait_seconds is None
     await enqueue(db, 1)
     (claimed,) = await claim(db)
     await db.queue.release(lease(claimed), wait_seconds=3600.0, reason="the budget resets at midnight")
