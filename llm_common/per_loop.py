@@ -25,10 +25,11 @@ class PerLoop(Generic[T]):
     def get(self) -> T:
         loop = asyncio.get_running_loop()
         with self._guard:
-            if loop not in self._by_loop:
+            resource = self._by_loop.get(loop)
+            if resource is None:
                 self._forget_closed_loops()
-                self._by_loop[loop] = self._make()
-            return self._by_loop[loop]
+                resource = self._by_loop[loop] = self._make()
+            return resource
 
     def pop(self) -> T | None:
         """The running loop's resource, to be closed by the caller; None where there is none."""

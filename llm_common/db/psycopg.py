@@ -125,8 +125,9 @@ class SyncPoolTransport:
 async def _call(lend: _Lend, function: str, arguments: Mapping[str, Json]) -> Json:
     parameters = _parameters(arguments)
     with _our_errors():
-        async with lend() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+        async with lend() as connection:
             query = _statement(connection, function, tuple(arguments))
+            cursor = connection.cursor(row_factory=tuple_row)
             await cursor.execute(query, parameters, prepare=False)
             return _only_value(await cursor.fetchone())
 
