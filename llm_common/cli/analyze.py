@@ -4,11 +4,11 @@ import asyncio
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from llm_common.cli.bills import read_bill
 from llm_common.cli.database import DatabaseUrl, DataDir
 from llm_common.cli.terminal import notes
 from llm_common.exceptions import InvalidInputError
@@ -41,7 +41,7 @@ def analyze(
 
     An interrupted run goes on with `llm-common runs resume RUN_ID`.
     """
-    text = _read(bill)
+    text = read_bill(bill)
     chosen = _chosen(model, models or [])
 
     async def work() -> None:
@@ -97,20 +97,6 @@ def interruptible(work: Coroutine[Any, Any, T]) -> T:
         for note in getattr(error.__context__ or error, "__notes__", ()):
             notes.print(note, highlight=False)
         raise typer.Exit(130) from error
-
-
-def _read(bill: str) -> str:
-    try:
-        raw = sys.stdin.buffer.read() if bill == "-" else Path(bill).read_bytes()
-    except OSError as error:
-        raise InvalidInputError(
-            f"cannot read {bill}: {error.strerror}; give a text file, or - for standard input"
-        ) from error
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        name = "standard input" if bill == "-" else bill
-        raise InvalidInputError(f"{name} is not UTF-8 text (byte {error.start}); convert it to text first") from error
 
 
 def _chosen(model: str | None, pairs: list[str]) -> dict[str, str]:

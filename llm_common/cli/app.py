@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llm_common.cli import analyze, cache, costs, database, doctor, profiles, provider, runs
+from llm_common.cli import analyze, cache, compare, costs, database, doctor, profiles, provider, runs
 from llm_common.cli.terminal import results
 
 __all__ = ["app"]
@@ -34,6 +34,7 @@ def about(
 
 
 app.command()(analyze.analyze)
+app.command()(compare.compare)
 app.command()(costs.costs)
 app.command()(database.migrate)
 app.command()(doctor.doctor)
