@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast
 
 from rich.markup import escape
 from rich.table import Table
@@ -18,8 +18,8 @@ COLUMNS: Final = (
     "p95 s",
 )  # fmt: skip
 _PLOT_COLUMNS, _PLOT_ROWS = 72, 16
-#: Where the same spot is taken by several, so much of the axis lies between them and the border.
-_MARGIN = 1.15
+#: The axis is so much longer than the dearest combination is dear: letters that share a place need room.
+_ROOM: Final = 1.15
 
 Quality = Literal["scored", "passed"]
 Point = tuple[float, float]
@@ -112,17 +112,17 @@ def show_comparison(contestants: Sequence[Contestant]) -> None:
 def _plot(points: Mapping[str, Point], quality: Quality) -> str:
     import plotext
 
-    figure = plotext.figure
+    figure: Any = plotext.figure
     figure.clear()
     figure.theme("colorless")
     figure.plot_size(_PLOT_COLUMNS, _PLOT_ROWS)
     for (cost, height), letters in _by_place(points).items():
         figure.draw(figure.text(cost, height, letters, alignment="center"))
-    figure.ruler("y").lim(0, _MARGIN)
-    figure.ruler("x").lim(0, max(cost for cost, _ in points.values()) * _MARGIN or 1)
+    figure.ruler("y").lim(0, 1)
+    figure.ruler("x").lim(0, max(cost for cost, _ in points.values()) * _ROOM or 1)
     figure.label("US dollars a run", "x")
     figure.label("quality" if quality == "scored" else "passed review", "y")
-    plain: str = plotext.uncolorize(str(figure.build()))
+    plain = str(cast("Any", plotext).uncolorize(str(figure.build())))
     return "\n".join(line.rstrip() for line in plain.splitlines())
 
 
