@@ -4,7 +4,7 @@ BIN := .venv/bin
 BILL := examples/bills/ab-1234.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lock bench clean
+.PHONY: help demo test check format docs lock bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ check: .venv/installed ## lint, format, types, import rules
 format: .venv/installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/installed ## write the generated pages of docs/ again
+	$(BIN)/python -m tests.docs
 
 bench: .venv/installed ## speed as ratios against peers
 	$(BIN)/python -m benchmarks

@@ -23,7 +23,7 @@ from llm_common.llm.error_body import Condition, Json, condition_of, inner_heade
 from llm_common.llm.redaction import presentable
 from llm_common.llm.retry_after import retry_after
 
-__all__ = ["classify"]
+__all__ = ["ADVICE", "classify"]
 
 _ZAI_AUTHENTICATION = ("1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112", "1120", "1220")
 #: Codes that mean one thing whatever the HTTP status, by provider. z.ai reports an empty balance as HTTP 429.
@@ -86,7 +86,8 @@ _WORDINGS: tuple[tuple[frozenset[int], re.Pattern[str], type[LLMError]], ...] = 
 )
 #: The provider may have worked for us before these: gateways gave up waiting for an answer, not for a connection.
 _MAYBE_BILLED_STATUSES = frozenset({408, 504, 520, 524})
-_ADVICE: Mapping[type[LLMError], str] = {
+#: What to do about each kind.
+ADVICE: Mapping[type[LLMError], str] = {
     AuthenticationError: "Check that the key belongs to this provider and base URL.",
     BadRequestError: "Change the request; sending it again does not help.",
     ContextWindowError: "Shorten the prompt, lower max_tokens, or use a model with a larger window.",
@@ -122,7 +123,7 @@ def classify(
     code = condition.codes[0] if condition.codes else None
     number = f"HTTP {status}" + (f", code {code}" if code and code != str(status) else "")
     return error(
-        _sentence(provider, model, number, shown, _ADVICE[error]),
+        _sentence(provider, model, number, shown, ADVICE[error]),
         provider=provider,
         model=model,
         status=status,

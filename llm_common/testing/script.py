@@ -44,6 +44,12 @@ class Script:
                     return self._items.pop(index)[1]
         return None
 
+    def clear(self) -> int:
+        with self._guard:
+            left = len(self._items)
+            self._items.clear()
+            return left
+
     def __len__(self) -> int:
         with self._guard:
             return len(self._items)

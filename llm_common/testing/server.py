@@ -196,6 +196,10 @@ class FakeProvider:
         """
         self._service.script.extend(items, endpoint)
 
+    def unscript(self) -> int:
+        """Forget the scripted items that no request has used, and say how many there were."""
+        return self._service.script.clear()
+
     @property
     def unused(self) -> int:
         """How many scripted items no request has used yet."""

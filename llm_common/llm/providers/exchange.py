@@ -4,6 +4,7 @@ LiteLLM words failures in its own way, loses statuses and headers, sends again a
 redirects carry keys to other hosts. At the session the facts are still whole, and there it can be held back.
 """
 
+import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -27,7 +28,7 @@ class Exchange:
     """`begun`: a request has gone out; `failure`: why there is no answer, after which nothing is sent any more.
 
     Some providers need a token from elsewhere first, so requests to several addresses are fine, a second one to the
-    same address is not.
+    same address is not. An SDK that waits before it would send again is not waited for.
     """
 
     def __init__(self, request: WireRequest | EmbeddingRequest, timeout: float) -> None:
@@ -36,6 +37,7 @@ class Exchange:
         self.begun = False
         self.failure: LLMError | None = None
         self._response: ClientResponse | None = None
+        self._patience: asyncio.Timeout | None = None
 
     @property
     def answered(self) -> bool:
@@ -48,12 +50,13 @@ class Exchange:
         return None if self._response is None else self._response.headers.get("request-id")
 
     @contextmanager
-    def watched(self) -> Generator[None]:
-        """While this is entered, requests of the running task belong to this exchange."""
-        token = _current.set(self)
+    def watched(self, patience: asyncio.Timeout) -> Generator[None]:
+        """While this is entered, requests of the running task belong to this exchange; a failure ends `patience`."""
+        token, self._patience = _current.set(self), patience
         try:
             yield
         finally:
+            self._patience = None
             _current.reset(token)
 
     def close(self) -> None:
@@ -64,23 +67,28 @@ class Exchange:
     async def perform(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         if self._response is not None and self._response.url == request.url:
             broken = aiohttp.ClientPayloadError("the answer broke off")
-            self.failure = failure(self._request.route, broken, begun=True, timeout=self._timeout)
+            raise self._failed(failure(self._request.route, broken, begun=True, timeout=self._timeout))
         if self.failure is not None:
             raise self.failure
         try:
             response = await handler(request)
         except OPENING_FAILURES as error:
-            self.failure = failure(self._request.route, error, begun=self.begun, timeout=self._timeout)
-            raise self.failure from error
+            told = failure(self._request.route, error, begun=self.begun, timeout=self._timeout)
+            raise self._failed(told) from error
         if response.status != OK:
             received = await self._read(response)
-            self.failure = refusal(self._request, response, received)
-            raise self.failure
+            raise self._failed(refusal(self._request, response, received))
         if response.content_type == "text/html":
-            self.failure = self._web_page(await self._read(response))
-            raise self.failure
+            raise self._failed(self._web_page(await self._read(response)))
         self._response = response
         return response
+
+    def _failed(self, error: LLMError) -> LLMError:
+        """Note why there is no answer. LiteLLM has this one turn of the loop to pass it on, then it is cancelled."""
+        self.failure = error
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time())
+        return error
 
     async def _read(self, response: ClientResponse) -> bytes:
         received = b""

@@ -21,6 +21,8 @@ from llm_common.llm.wire import EmbeddingRequest, WireAnswer, WireChunk, WireReq
 __all__ = ["LiteLLMWire", "load_litellm"]
 
 _LITELLM_TIMEOUT = 86_400.0
+#: What LiteLLM holds back although it belongs there: z.ai's JSON mode, and the zero of the SDK that it uses for z.ai.
+_TAKEN_ALL_THE_SAME: Mapping[str, tuple[str, ...]] = {"zai": ("max_retries", "response_format")}
 
 
 class LiteLLMWire:
@@ -124,8 +126,8 @@ async def _guarded(
 ) -> Any:
     """Await a step of LiteLLM within the deadline; whatever it raises leaves here as a typed error."""
     try:
-        with exchange.watched():
-            async with asyncio.timeout_at(deadline.moment):
+        async with asyncio.timeout_at(deadline.moment) as patience:
+            with exchange.watched(patience):
                 return await awaitable
     except Exception as error:  # noqa: BLE001 (the one door: LiteLLM raises what its providers' SDKs raise)
         told = exchange.failure or _typed(request, exchange, deadline, error)
@@ -205,6 +207,8 @@ def _arguments(request: WireRequest, *, stream: bool) -> dict[str, Any]:
         arguments["stream_options"] = {**arguments.get("stream_options", {}), "include_usage": True}
     if route.provider == "openrouter":
         arguments["usage"] = {"include": True}
+    if taken := _TAKEN_ALL_THE_SAME.get(route.provider):
+        arguments["allowed_openai_params"] = [*arguments.get("allowed_openai_params", ()), *taken]
     return arguments
 
 

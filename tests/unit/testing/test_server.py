@@ -205,3 +205,10 @@ def test_environment() -> None:
         "ZAI_API_KEY": "k",
         "ANTHROPIC_API_KEY": "k",
     }
+
+
+async def test_what_was_scripted_can_be_forgotten(fake_provider: FakeProvider):
+    """The answer function speaks again at once."""
+    fake_provider.script("one", "two")
+    assert fake_provider.unscript() == 2
+    assert (fake_provider.unused, fake_provider.unscript()) == (0, 0)
