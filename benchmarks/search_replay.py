@@ -18,8 +18,8 @@ from typing import Final
 import psycopg
 
 from llm_common.local_ledger import LocalLedger
+from llm_common.memory_cache import MemoryCache
 from llm_common.search.filters import Abilities
-from llm_common.search.memory_cache import MemoryCache
 from llm_common.search.provider import ProviderAnswer
 from llm_common.search.query import SearchRequest, folded
 from llm_common.search.result import SearchResult

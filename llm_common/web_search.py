@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 from llm_common.exceptions import ConfigurationError
 from llm_common.ledger import Ledger
 from llm_common.local_ledger import LocalLedger
+from llm_common.memory_cache import MemoryCache
 from llm_common.money import to_nano
+from llm_common.outage import Outage
 from llm_common.search.cached_search import CachedSearch
 from llm_common.search.chain import Chain
+from llm_common.search.entry import Entry
 from llm_common.search.many import QueryResult, run_many
-from llm_common.search.memory_cache import MemoryCache
 from llm_common.search.one_provider import OneProvider
-from llm_common.search.outage import Outage
 from llm_common.search.outage_ledger import OutageLedger
 from llm_common.search.outcome import SearchOutcome
 from llm_common.search.provider import SearchProvider
@@ -76,7 +77,7 @@ class WebSearchClient:
         stale_ttl: float = 0.0,
         lease_seconds: float = 10.0,
         retries: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
-        memory: MemoryCache | None = None,
+        memory: MemoryCache[Entry] | None = None,
     ) -> None:
         self._settings = Settings.from_environment()
         self._api_key = api_key
@@ -92,7 +93,7 @@ class WebSearchClient:
             stale=_seconds("stale_ttl", stale_ttl),
             lease=_seconds("lease_seconds", lease_seconds, at_least=0.1),
         )
-        self._memory = MemoryCache() if memory is None else memory
+        self._memory: MemoryCache[Entry] = MemoryCache() if memory is None else memory
         self._db, self._owns_db = self._find_database(supabase_client)
         self._ledger = cost_tracker
         self._project = project
@@ -258,7 +259,7 @@ class WebSearchClient:
     def _forget(self, matches: Callable[[str], bool]) -> int:
         if "_chain" in self.__dict__:
             self._chain.forget_flights()
-        return self._memory.invalidate(matches)
+        return self._memory.invalidate(lambda entry: matches(entry.folded))
 
     async def aclose(self) -> None:
         """Let what is under way land, hand the counters over, and close what this client opened on this loop."""

@@ -5,18 +5,22 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llm_common.exceptions import BudgetExceededError, LLMCommonError
+from llm_common.exceptions import BudgetExceededError, LLMCommonError, SearchError
+from llm_common.memory_cache import MemoryCache
 from llm_common.search.counters import Figure
-from llm_common.search.memory_cache import Entry, MemoryCache
+from llm_common.search.entry import Entry
 from llm_common.search.provider import SearchProvider
 from llm_common.search.query import SearchRequest, cache_key, folded
 from llm_common.search.result import SearchResult
 from llm_common.search.shared_cache import CacheTimes, Held, Lease, SharedCache
-from llm_common.search.single_flight import SingleFlight
 from llm_common.search.statistics import Statistics
 from llm_common.search.upstream import Payer, Upstream
+from llm_common.single_flight import SingleFlight
 
-__all__ = ["CachedSearch", "Found"]
+__all__ = ["CLOSED", "CachedSearch", "Found"]
+
+#: `SearchError.code` where the client was closed under the search: no other provider is to be asked.
+CLOSED = "closed"
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +45,7 @@ class CachedSearch:
         self,
         provider: SearchProvider,
         upstream: Upstream,
-        memory: MemoryCache,
+        memory: MemoryCache[Entry],
         shared: SharedCache | None,
         statistics: Statistics,
         *,
@@ -57,7 +61,7 @@ class CachedSearch:
         self._price_nano = price_nano
         self._times = times
         self._timeout = timeout
-        self._flights: SingleFlight[Found] = SingleFlight()
+        self._flights: SingleFlight[Found] = SingleFlight(_cut_off)
 
     async def find(self, request: SearchRequest, payer: Payer) -> Found:
         """The answer, from the nearest tier that has one. Raises `SearchError` or `BudgetExceededError`."""
@@ -179,3 +183,7 @@ class CachedSearch:
 
     async def aclose(self) -> None:
         await self._flights.aclose()
+
+
+def _cut_off() -> SearchError:
+    return SearchError("the search was cut off, because its client was closed", code=CLOSED)

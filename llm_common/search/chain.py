@@ -7,10 +7,10 @@ from http import HTTPStatus
 from typing import Final
 
 from llm_common.exceptions import InvalidQueryError, SearchError, SearchQuotaError
+from llm_common.search.cached_search import CLOSED
 from llm_common.search.one_provider import OneProvider
 from llm_common.search.outcome import SearchOutcome
 from llm_common.search.query import Query
-from llm_common.search.single_flight import CLOSED
 from llm_common.search.upstream import Payer
 
 __all__ = ["Chain", "seconds_to_rest"]

@@ -11,7 +11,7 @@ from llm_common.ledger import Ledger
 from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation
 from llm_common.money import format_usd, to_usd
-from llm_common.search.outage import Outage
+from llm_common.outage import Outage
 
 __all__ = ["OutageLedger", "RecordingLedger"]
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from llm_common.db.functions.search_cache import SearchCacheFunctions
 from llm_common.db.transport import Json
 from llm_common.exceptions import DatabaseError, SearchError
-from llm_common.search.outage import Outage
+from llm_common.outage import Outage
 from llm_common.search.query import SearchRequest, folded
 from llm_common.search.result import SearchResult
 from llm_common.uninterrupted import uninterrupted

@@ -10,9 +10,9 @@ from typing import Any
 from llm_common.db.functions.search_cache import SearchCacheFunctions
 from llm_common.exceptions import DatabaseError
 from llm_common.money import to_usd
+from llm_common.outage import Outage
 from llm_common.per_loop import PerLoop
 from llm_common.search.counters import Batch, Counters, Figure, summary
-from llm_common.search.outage import Outage
 
 __all__ = ["Statistics", "report"]
 

@@ -263,7 +263,7 @@ def impatient(client, patience=0.3, pause=0.1):
 
 
 def warnings(caplog):
-    return [r.getMessage().split(" fails;")[0] for r in caplog.records if r.name == "llm_common.search.outage"]
+    return [r.getMessage().split(" fails;")[0] for r in caplog.records if r.name == "llm_common.outage"]
 
 
 async def test_with_the_database_down_search_goes_on(unused_tcp_port_of, fake_provider_env, caplog):

@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common.search.memory_cache import Entry, MemoryCache
+from llm_common.memory_cache import MemoryCache
+from llm_common.search.entry import Entry
 from llm_common.web_search import SearchResult
 
 
@@ -76,7 +77,7 @@ def test_invalidation_forgets_what_matches():
     cache = MemoryCache()
     put(cache, "1", entry("sb 277"))
     put(cache, "2", entry("sb 278"))
-    assert cache.invalidate(lambda folded: folded == "sb 277") == 1
+    assert cache.invalidate(lambda entry: entry.folded == "sb 277") == 1
     assert (cache.get("1"), cache.get("2") is not None) == (None, True)
 
 

@@ -1,19 +1,17 @@
 """However many tasks of one event loop ask for the same thing at once, it is fetched once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from llm_common.exceptions import SearchError
 from llm_common.per_loop import PerLoop
 
-__all__ = ["CLOSED", "SingleFlight"]
+__all__ = ["SingleFlight"]
 
 T = TypeVar("T")
 
-#: `SearchError.code` where the client was closed under the search: no other provider is to be asked.
-CLOSED = "closed"
 _GRACE_SECONDS = 5.0
 
 
@@ -21,26 +19,54 @@ _GRACE_SECONDS = 5.0
 class _Airspace(Generic[T]):
     joinable: dict[str, asyncio.Task[T]] = field(default_factory=dict[str, asyncio.Task[T]])
     flying: set[asyncio.Task[T]] = field(default_factory=set[asyncio.Task[T]])
+    waiting: Counter[asyncio.Task[T]] = field(default_factory=Counter[asyncio.Task[T]])
 
 
 class SingleFlight(Generic[T]):
     """The fetch is a task of its own, so that a caller who is cancelled takes nobody along.
 
-    It goes on when all its callers have left: a search that was sent is paid for, so its answer is kept.
+    `cut_off` makes the error for those whose flight was cancelled by `aclose`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cut_off: Callable[[], Exception]) -> None:
+        self._cut_off = cut_off
         self._by_loop: PerLoop[_Airspace[T]] = PerLoop(_Airspace[T])
 
     async def run(self, key: str, fetch: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Join the flight to `key`, or start it. Raises what the fetch raised, to every caller."""
+        """Join the flight to `key`, or start it. Raises what the fetch raised, to every caller.
+
+        It goes on when all its callers have left: what was sent is paid for, so its answer is kept.
+        """
+        return await self._landing(self.under_way(key) or self.launch(key, fetch))
+
+    async def run_while_wanted(self, key: str, fetch: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Like `run`, but when the last caller leaves, the fetch is cancelled; that caller leaves when it has ended."""
+        here = self._by_loop.get()
         flight = self.under_way(key) or self.launch(key, fetch)
+        here.waiting[flight] += 1
+        try:
+            return await self._landing(flight)
+        finally:
+            here.waiting[flight] -= 1
+            if not here.waiting[flight]:
+                del here.waiting[flight]
+                await self._abandon(here, key, flight)
+
+    async def _landing(self, flight: asyncio.Task[T]) -> T:
         try:
             return await asyncio.shield(flight)
         except asyncio.CancelledError:
             if flight.cancelled() and not _caller_is_cancelled():
-                raise SearchError("the search was cut off, because its client was closed", code=CLOSED) from None
+                raise self._cut_off() from None
             raise
+
+    async def _abandon(self, here: _Airspace[T], key: str, flight: asyncio.Task[T]) -> None:
+        if flight.done():
+            return
+        if here.joinable.get(key) is flight:
+            del here.joinable[key]  # who comes now must not join what is being given up
+        flight.cancel()
+        await asyncio.wait({flight})
 
     def under_way(self, key: str) -> asyncio.Task[T] | None:
         return self._by_loop.get().joinable.get(key)

@@ -1,36 +1,25 @@
-"""The first tier: answers of this process, least recently used out first, bounded in entries and in bytes."""
+"""The first tier of a cache: answers of this process, bounded in entries and bytes, least recently used out first."""
 
-import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from llm_common.search.result import SearchResult
-
-__all__ = ["Entry", "MemoryCache"]
-
-#: What an entry and a result weigh besides their texts: objects, dictionaries, the key. Measured, rounded up.
-_ENTRY_BYTES = 700
-_RESULT_BYTES = 1_000
+__all__ = ["MemoryCache", "Sized"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One answer. `folded` is the query's folded text, by which it can be invalidated."""
-
-    folded: str
-    results: tuple[SearchResult, ...]
+class Sized(Protocol):
+    """What can be held: it knows about how many bytes it takes."""
 
     @property
-    def size(self) -> int:
-        """About how many bytes it holds."""
-        texts = (text for r in self.results for text in (r.title, r.url, r.snippet, r.published_date))
-        return _ENTRY_BYTES + len(self.results) * _RESULT_BYTES + sum(map(sys.getsizeof, texts))
+    def size(self) -> int: ...
 
 
-class MemoryCache:
+EntryT = TypeVar("EntryT", bound=Sized)
+
+
+class MemoryCache(Generic[EntryT]):
     """Safe from several threads. `clock` is monotonic, in seconds.
 
     `put` takes the `generation` that was read before the answer was asked for, so that an answer from before an
@@ -43,7 +32,7 @@ class MemoryCache:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._clock = clock
-        self._entries: OrderedDict[str, tuple[float, int, Entry]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[float, int, EntryT]] = OrderedDict()
         self._bytes = 0
         self._generation = 0
         self._guard = threading.Lock()
@@ -60,7 +49,7 @@ class MemoryCache:
     def bytes(self) -> int:
         return self._bytes
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> EntryT | None:
         with self._guard:
             held = self._entries.get(key)
             if held is None:
@@ -71,7 +60,7 @@ class MemoryCache:
             self._entries.move_to_end(key)
             return held[2]
 
-    def put(self, key: str, entry: Entry, *, ttl: float, generation: int) -> None:
+    def put(self, key: str, entry: EntryT, *, ttl: float, generation: int) -> None:
         """Keep an answer for `ttl` seconds; one that is larger than the whole cache is not kept."""
         size = entry.size
         with self._guard:
@@ -83,11 +72,11 @@ class MemoryCache:
             while self._bytes > self._max_bytes or len(self._entries) > self._max_entries:
                 self._drop(next(iter(self._entries)))
 
-    def invalidate(self, matches: Callable[[str], bool]) -> int:
-        """Forget the answers whose folded query matches; gives their number."""
+    def invalidate(self, matches: Callable[[EntryT], bool]) -> int:
+        """Forget the entries that match; gives their number."""
         with self._guard:
             self._generation += 1
-            doomed = [key for key, (_, _, entry) in self._entries.items() if matches(entry.folded)]
+            doomed = [key for key, (_, _, entry) in self._entries.items() if matches(entry)]
             for key in doomed:
                 self._drop(key)
             return len(doomed)

@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from llm_common.exceptions import BudgetExceededError, DatabaseError, DatabaseUnavailableError
-from llm_common.search.outage import Outage
+from llm_common.outage import Outage
 
 
 class Clock:
