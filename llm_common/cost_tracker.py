@@ -225,6 +225,9 @@ class CostTracker:
             **planned_json(call, project=self._project, call_id=_time_ordered_id()),
             **outcome_json(outcome),
         }
+        if call.kind == "cache_hit":
+            # Nobody was asked for them: the buckets of the row show what the hit saved, and no sum counts them.
+            row["tokens_used"] = 0
         await self._record(row, self._limits(call))
 
     async def replay(self) -> int:

@@ -6,13 +6,13 @@ truth, also for a failed or cancelled call that may have cost something) or `rel
 """
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from llm_common.exceptions import BudgetExceededError
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation
 from llm_common.money import format_usd, to_nano, to_usd
 
-__all__ = ["Ledger", "budget_refusal", "budgets_that_bind", "resets_at"]
+__all__ = ["Ledger", "RecordingLedger", "budget_refusal", "budgets_that_bind", "resets_at"]
 
 
 class Ledger(Protocol):
@@ -53,6 +53,13 @@ class Ledger(Protocol):
     async def release(self, reservation: Reservation) -> None:
         """Give the reserve back: it is known that nothing was sent."""
         ...
+
+
+@runtime_checkable
+class RecordingLedger(Ledger, Protocol):
+    """A ledger that also writes down what was paid without a reserve. The same idempotency key is written once."""
+
+    async def record(self, call: PlannedCall, outcome: Outcome) -> None: ...
 
 
 def budgets_that_bind(call: PlannedCall, budgets: tuple[Budget, ...]) -> dict[tuple[str, str], int]:

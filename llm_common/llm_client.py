@@ -10,7 +10,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from llm_common.exceptions import AllModelsFailed, BudgetExceededError, InvalidInputError, LLMError
+from llm_common.exceptions import AllModelsFailed, BudgetExceededError, ConfigurationError, InvalidInputError, LLMError
 from llm_common.ledger import Ledger
 from llm_common.llm.blocking import BlockingClient, blocking, blocking_stream
 from llm_common.llm.hooks import Hooks
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     # What these import is loaded by the first call: making a client costs next to nothing.
     from llm_common.llm.asking import Asking
     from llm_common.llm.breaker import Breakers
+    from llm_common.llm.cached_completing import CachedCompleting
     from llm_common.llm.calls import CallFactory, CallOptions
     from llm_common.llm.model_info import ModelInfo
     from llm_common.llm.pricing import Price
     from llm_common.llm.retrying import RetryPolicy
+    from llm_common.llm.stored_answer import ResponseCache
     from llm_common.llm.streaming import CompletionStream
     from llm_common.llm.wire import WireName
 
@@ -61,7 +63,9 @@ class LLMClient:
     a limit per UTC day. `cost_tracker` is the ledger; without one calls are recorded through `DATABASE_URL`, and
     where that is not set the budget holds within this process and one warning says that nothing is recorded.
     `timeout` (seconds) is for a whole call, retries and fallbacks included. `prices` tells or overrides what a
-    model costs. `hooks` hear of each call. Raises `ConfigurationError` for settings that cannot be right.
+    model costs. `hooks` hear of each call. `response_cache` (`llm_common.response_cache`) answers
+    questions of `complete` and `chat` that were asked before. Raises `ConfigurationError` for settings that cannot
+    be right.
 
     One client serves many tasks, several event loops in turn, and threads.
     """
@@ -84,6 +88,7 @@ class LLMClient:
         breakers: "Breakers | None" = None,
         settings: Settings | None = None,
         hooks: Hooks | None = None,
+        response_cache: "ResponseCache | None" = None,
     ) -> None:
         self._settings = settings or Settings.from_environment()
         if not timeout > 0:
@@ -97,7 +102,10 @@ class LLMClient:
         self._limit = None if budget_limit_usd is None else Budget(_dollars(budget_limit_usd))
         self._ledger = cost_tracker
         self._own_ledger: CostTracker | None = None
-        self._project = project or self._settings.project
+        # A ledger that has a project of its own says whose the answers are.
+        self._project = project or getattr(cost_tracker, "project", None) or self._settings.project
+        self._response_cache = response_cache
+        self._cached: CachedCompleting | None = None
         self._hooks = hooks
         self._calls: CallFactory | None = None
 
@@ -204,6 +212,7 @@ class LLMClient:
         tags: Mapping[str, str] | None = None,
         ledger: Ledger | None = None,
         fallback_on_content_policy: bool = False,
+        cache: bool | None = None,
         **extra: Any,
     ) -> Completion[Any]:
         """One answer with its usage, cost and attempts.
@@ -211,7 +220,8 @@ class LLMClient:
         `model`, or the fallback chain `models`, or the client's own model. `response_model` is any type that Pydantic
         validates; the instance is in `.parsed`. `step`, `user_id`, `run_id` and `tags` go to the ledger. `ledger` pays
         for this call instead of the client's own. `fallback_on_content_policy` asks the next of `models` also where the
-        safety rules of one refuse. Unknown keyword arguments go to the provider as they are.
+        safety rules of one refuse. `cache=False` keeps the call out of the client's `response_cache`. Unknown keyword
+        arguments go to the provider as they are.
 
         Raises `BudgetExceededError` before anything is sent, otherwise the `LLMError` that fits, with `.attempts` and
         `.cost_usd`; `AllModelsFailed` where a chain of several failed.
@@ -231,7 +241,10 @@ class LLMClient:
         about: dict[str, Any] = {"step": step, "user_id": user_id, "run_id": run_id, "tags": tags}
         about["fallback_on_content_policy"] = fallback_on_content_policy
         options = self._options(model, models, timeout, **about)
-        return await completion_of(await self._factory().make(question, options, ledger or self.ledger))
+        asking = await self._factory().make(question, options, ledger or self.ledger)
+        if cached := self._caching(cache):
+            return await cached.completion_of(asking, options, ledger or self.ledger)
+        return await completion_of(asking)
 
     async def complete_many(
         self,
@@ -389,6 +402,8 @@ class LLMClient:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The client can be used again afterwards."""
+        if self._cached is not None:
+            await self._cached.aclose()
         if self._calls is not None:
             await self._calls.aclose()
         if self._own_ledger is not None:
@@ -401,6 +416,17 @@ class LLMClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def _caching(self, wanted: bool | None) -> "CachedCompleting | None":  # noqa: FBT001 (the caller's argument)
+        if self._response_cache is None and wanted:
+            raise ConfigurationError("cache=True needs a client with a cache: LLMClient(response_cache=...)")
+        if self._response_cache is None or wanted is False:
+            return None
+        if self._cached is None:
+            from llm_common.llm.cached_completing import CachedCompleting
+
+            self._cached = CachedCompleting(self._response_cache, self._project)
+        return self._cached
 
     def _factory(self) -> "CallFactory":
         if self._calls is None:

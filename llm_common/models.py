@@ -97,6 +97,9 @@ class Completion(Generic[T]):
     `parsed` is the instance of the requested model, None without one. `model` is the model asked for,
     `answered_by` the name that the provider gives the model that answered. `cost_usd` is the sum over all
     attempts. Times are in seconds.
+
+    `from_cache`: the response cache had it, so nothing was asked, used or paid. `cached_usage` is then what the answer
+    took when it was asked for; `raw` and `attempts` are empty.
     """
 
     text: str
@@ -114,6 +117,8 @@ class Completion(Generic[T]):
     seconds_to_first_token: float | None = None
     request_id: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    from_cache: bool = False
+    cached_usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llm_common.db.functions.conversations import ConversationFunctions
     from llm_common.db.functions.ledger import LedgerFunctions
     from llm_common.db.functions.queue import QueueFunctions
+    from llm_common.db.functions.response_cache import ResponseCacheFunctions
     from llm_common.db.functions.rollout import RolloutFunctions
     from llm_common.db.functions.runs import RunFunctions
     from llm_common.db.functions.search_cache import SearchCacheFunctions
@@ -100,6 +101,12 @@ class Database:
         from llm_common.db.functions.ledger import LedgerFunctions
 
         return LedgerFunctions(self.call)
+
+    @cached_property
+    def response_cache(self) -> "ResponseCacheFunctions":
+        from llm_common.db.functions.response_cache import ResponseCacheFunctions
+
+        return ResponseCacheFunctions(self.call)
 
     @cached_property
     def search_cache(self) -> "SearchCacheFunctions":

@@ -4,26 +4,20 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from llm_common.exceptions import DatabaseError, InvalidInputError
-from llm_common.ledger import Ledger
+from llm_common.ledger import RecordingLedger
 from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation
 from llm_common.money import format_usd, to_usd
 from llm_common.outage import Outage
 
-__all__ = ["OutageLedger", "RecordingLedger"]
+__all__ = ["OutageLedger"]
 
 _log = logging.getLogger(__name__)
 
 _MAX_OWED = 1_000
-
-
-class RecordingLedger(Ledger, Protocol):
-    """A ledger that also writes down what was paid without a reserve. The same idempotency key is written once."""
-
-    async def record(self, call: PlannedCall, outcome: Outcome) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

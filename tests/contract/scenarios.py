@@ -12,6 +12,7 @@ from uuid import UUID
 from llm_common.db.functions.conversations import ConversationFunctions
 from llm_common.db.functions.ledger import LedgerFunctions, Limit, external_json, outcome_json, planned_json
 from llm_common.db.functions.queue import QueueFunctions
+from llm_common.db.functions.response_cache import ResponseCacheFunctions
 from llm_common.db.functions.rollout import ArmOutcome, RolloutFunctions
 from llm_common.db.functions.runs import Lease, RunFunctions, StepOutput
 from llm_common.db.functions.search_cache import SearchCacheFunctions
@@ -171,6 +172,26 @@ async def search_cache(functions: SearchCacheFunctions, transcript: Transcript, 
     await note(functions.cleanup())
 
 
+async def response_cache(functions: ResponseCacheFunctions, transcript: Transcript, _: Any) -> None:
+    note, answer = transcript.note, {"text": _WORDS, "usage": [1, 2**40, 0], "finish_reason": None}
+
+    async def put(key: str, ticket: str, user_id: str | None = "u") -> Any:
+        stored = functions.put(key, project="p", user_id=user_id, answer=answer, ttl_seconds=60.5, ticket=ticket)
+        return await note(stored)
+
+    ticket = (await note(functions.get("a"))).ticket
+    await put("a", ticket)
+    await put("b", ticket, None)
+    await note(functions.get("a"))
+    await put("a", "no time")
+    await note(functions.forget("p", "u"))
+    await put("a", ticket)
+    await note(functions.forget("p", ""))
+    await note(functions.forget("p", None))
+    await put("b", ticket, None)
+    await note(functions.cleanup(max_rows=10))
+
+
 async def search_documents(functions: SearchDocumentFunctions, transcript: Transcript, _: Any) -> None:
     note = transcript.note
     documents: list[dict[str, Any]] = [
@@ -320,6 +341,7 @@ async def rollout(functions: RolloutFunctions, transcript: Transcript, _: Any) -
 #: Namespace → its story.
 SCENARIOS: dict[str, Callable[[Any, Transcript, Any], Awaitable[None]]] = {
     "ledger": ledger,
+    "response_cache": response_cache,
     "search_cache": search_cache,
     "search_documents": search_documents,
     "runs": runs,
