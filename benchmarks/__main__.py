@@ -1,7 +1,7 @@
 """`python -m benchmarks`: tables, or one JSON document with `--json`. Takes some minutes; best on an idle machine.
 
-`python -m benchmarks ledger`, `search` and `pipeline` measure the ledger, the search cache and whole runs, with
-arguments of their own.
+`python -m benchmarks ledger`, `search`, `pipeline` and `endurance` measure the ledger, the search cache, whole runs, and
+whether a process stays as small as it was; each has arguments of its own.
 """
 
 import json
@@ -12,27 +12,26 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.calls import FIGURES, Contest, Cost, Load, contest
 from benchmarks.contestants import OURS
+from benchmarks.endurance import main as endurance
 from benchmarks.imports import ImportCost, imports
 from benchmarks.ledger import main as ledger
 from benchmarks.pipeline import main as pipeline
 from benchmarks.search import main as search
 
+_OTHERS: Final = {"ledger": ledger, "search": search, "pipeline": pipeline, "endurance": endurance}
+
 
 def main() -> None:
-    if sys.argv[1:2] == ["ledger"]:
-        ledger(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["pipeline"]:
-        pipeline(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["search"]:
-        search(sys.argv[2:])
+    name, arguments = (sys.argv[1:2] or [""])[0], sys.argv[2:]
+    if name in _OTHERS:
+        _OTHERS[name](arguments)
         return
     parser = ArgumentParser(prog="python -m benchmarks", description="Speed as ratios of medians against peers.")
     parser.add_argument("--rounds", type=int, default=8, help="processes of each, the first to warm up (default 8)")

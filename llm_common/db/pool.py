@@ -27,19 +27,28 @@ _IDLE_SECONDS = 300.0
 
 
 class Pool:
-    """Lends at most `MAX_CONNECTIONS` connections; the one used last is lent first, so that the others may go."""
+    """Lends at most `MAX_CONNECTIONS` connections; the one used last is lent first, so that the others may go.
+
+    A host that calls `asyncio.run` for each request never closes anything. So the pool is tied to an async generator of
+    its loop: `asyncio.run` (and every other runner) closes those before it closes the loop.
+    """
 
     def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[TupleRow]]]) -> None:
         self._connect = connect
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._idle: deque[tuple[float, AsyncConnection[TupleRow]]] = deque()
         self._closed = False
+        self._keeper: AsyncGenerator[None] | None = None
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[AsyncConnection[TupleRow]]:
         """A connection that is known to be open. Raises `DatabaseUnavailableError` where there is none to have."""
         await self._acquire_slot()
         try:
+            if self._keeper is None:
+                self._keeper = self._until_the_loop_ends()
+                # Runs to its first yield without giving way, so no second task can come between.
+                await anext(self._keeper)
             connection = await self._idle_connection() or await self._connect()
             try:
                 yield connection
@@ -50,6 +59,18 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close what is idle now, and what is lent when it comes back."""
+        keeper, self._keeper = self._keeper, None
+        await self._close_idle()
+        if keeper is not None:
+            await keeper.aclose()
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await self._close_idle()
+
+    async def _close_idle(self) -> None:
         self._closed = True
         while self._idle:
             await self._idle.pop()[1].close()
