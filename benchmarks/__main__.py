@@ -1,7 +1,7 @@
 """`python -m benchmarks`: tables, or one JSON document with `--json`. Takes some minutes; best on an idle machine.
 
-`python -m benchmarks ledger`, `search`, `pipeline` and `endurance` measure the ledger, the search cache, whole runs, and
-whether a process stays as small as it was; each has arguments of its own.
+`python -m benchmarks ledger`, `search`, `pipeline` and `endurance` measure the ledger, the search cache, whole runs,
+and whether a process stays as small as it was; each has arguments of its own.
 """
 
 import json

@@ -1,14 +1,14 @@
-"""`llm-common analyze`: the main job on one bill."""
+"""`llm-common analyze`: the main job on one bill, or on many."""
 
 import asyncio
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from llm_common.cli.bills import read_bill
 from llm_common.cli.database import DatabaseUrl, DataDir
 from llm_common.cli.terminal import notes
 from llm_common.exceptions import InvalidInputError
@@ -24,40 +24,92 @@ _STEPS = ("research", "generate", "review", "refine")
 
 
 def analyze(
-    bill: Annotated[str, typer.Argument(help="Text file of the bill; - reads standard input.", metavar="BILL.txt")],
-    bill_id: Annotated[str, typer.Option(help="How the bill is called, such as AB-1234.")],
+    bills: Annotated[
+        list[str],
+        typer.Argument(
+            help="Text file of the bill; - reads standard input. Several files, or a folder: all its *.txt and *.md.",
+            metavar="BILL.txt|DIR/...",
+        ),
+    ],
     jurisdiction: Annotated[str, typer.Option(help="Whose bill it is, such as California.")],
+    bill_id: Annotated[
+        str | None,
+        typer.Option(help="How the bill is called, such as AB-1234; default: as its file.", show_default=False),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="One model for all steps.", show_default=False)] = None,
     models: Annotated[
         list[str] | None,
         typer.Option("--models", help="A model for one step, as step=model; can be repeated.", show_default=False),
     ] = None,
     max_rounds: Annotated[int, typer.Option(min=0, help="How often the draft may be refined.")] = 2,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    concurrency: Annotated[int, typer.Option(min=1, help="Of several bills, so many at the same time.")] = 8,
+    enqueue: Annotated[
+        bool, typer.Option("--enqueue", help="Only put them into the queue, for `llm-common worker`.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output; of several bills, one on each line.")
+    ] = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Analyse a bill: research, generate, review, refine. The run, its steps and its costs stay in the database.
+    """Analyse bills: research, generate, review, refine. The runs, their steps and costs stay in the database.
 
-    An interrupted run goes on with `llm-common runs resume RUN_ID`.
+    An interrupted run goes on with `llm-common runs resume RUN_ID`; several bills with the same command again, which
+    pays for nothing twice.
     """
-    text = read_bill(bill)
-    chosen = _chosen(model, models or [])
+    from llm_common.cli.bills import STANDARD_INPUT, BillFiles, read_bill
 
-    async def work() -> None:
-        from llm_common.cli.progress import Progress
+    chosen = _chosen(model, models or [])
+    if len(bills) == 1 and not enqueue and not Path(bills[0]).is_dir():
+        name = bill_id or _name(bills[0])
+        interruptible(_one(read_bill(bills[0]), name, jurisdiction, chosen, max_rounds, json, database_url, data_dir))
+        return
+    if bill_id is not None or STANDARD_INPUT in bills:
+        raise InvalidInputError("several bills are called as their files: leave out --bill-id and standard input")
+    files = BillFiles(bills)
+
+    async def work() -> int:
+        from llm_common.cli.analyze_many import analyze_all, enqueue_all
         from llm_common.cli.workplace import workplace
 
         async with workplace(database_url, data_dir) as here:
             here.check_models(chosen.values())
-            before = await here.search.get_cache_stats()
-            with Progress() as progress:
-                analysis = await here.pipeline.run(
-                    bill_id, text, jurisdiction, here.models | chosen, max_rounds=max_rounds, on_event=progress.on_event
-                )
-            await present(here, analysis, before, as_json=json)
+            wanted = here.models | chosen
+            if enqueue:
+                return await enqueue_all(here, files, jurisdiction, wanted, max_rounds=max_rounds, as_json=json)
+            return await analyze_all(
+                here, files, jurisdiction, wanted, concurrency=concurrency, max_rounds=max_rounds, as_json=json
+            )
 
-    interruptible(work())
+    raise typer.Exit(interruptible(work()))
+
+
+async def _one(
+    text: str,
+    bill_id: str,
+    jurisdiction: str,
+    chosen: Mapping[str, str],
+    max_rounds: int,
+    as_json: bool,
+    database_url: str | None,
+    data_dir: Path | None,
+) -> None:
+    from llm_common.cli.progress import Progress
+    from llm_common.cli.workplace import workplace
+
+    async with workplace(database_url, data_dir) as here:
+        here.check_models(chosen.values())
+        before = await here.search.get_cache_stats()
+        with Progress() as progress:
+            analysis = await here.pipeline.run(
+                bill_id,
+                text,
+                jurisdiction,
+                {**here.models, **chosen},
+                max_rounds=max_rounds,
+                on_event=progress.on_event,
+            )
+        await present(here, analysis, before, as_json=as_json)
 
 
 async def present(
@@ -97,6 +149,12 @@ def interruptible(work: Coroutine[Any, Any, T]) -> T:
         for note in getattr(error.__context__ or error, "__notes__", ()):
             notes.print(note, highlight=False)
         raise typer.Exit(130) from error
+
+
+def _name(bill: str) -> str:
+    if bill == "-":
+        raise InvalidInputError("standard input has no name; say with --bill-id how the bill is called")
+    return Path(bill).stem
 
 
 def _chosen(model: str | None, pairs: list[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llm_common.cli import analyze, cache, compare, costs, database, doctor, profiles, provider, runs
+from llm_common.cli import analyze, cache, compare, costs, database, doctor, profiles, provider, runs, worker
 from llm_common.cli.terminal import results
 
 __all__ = ["app"]
@@ -40,6 +40,7 @@ app.command()(database.migrate)
 app.command()(doctor.doctor)
 app.command()(profiles.profiles)
 app.command()(provider.fake_provider)
+app.command()(worker.worker)
 app.add_typer(cache.app, name="cache")
 app.add_typer(database.app, name="db")
 app.add_typer(runs.app, name="runs")

@@ -1,47 +1,22 @@
-"""Bills from files: one text, or all those in a folder."""
+"""Bills as files: one, several, or all of a folder."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from llm_common.exceptions import InvalidInputError
+from llm_common.pipeline.many import Item
 
-if TYPE_CHECKING:
-    from llm_common.pipeline import Item
+__all__ = ["STANDARD_INPUT", "BillFiles", "read_bill"]
 
-__all__ = ["bill_files", "bills_in", "read_bill"]
-
-_SUFFIXES: Final = frozenset({".txt", ".md"})
-
-
-def bill_files(paths: Iterable[Path]) -> list[Path]:
-    """The files themselves, and for a folder its .txt and .md files, by name. A file's stem is the bill's id.
-
-    Raises `InvalidInputError` for what is not there, a folder without bills, and two files of one id.
-    """
-    files = [file for path in paths for file in (_in_folder(path) if path.is_dir() else [path])]
-    by_id: dict[str, Path] = {}
-    for file in files:
-        if not file.is_file():
-            raise InvalidInputError(f"{file} does not exist; give text files, or folders of them")
-        if other := by_id.get(file.stem):
-            raise InvalidInputError(f"{other} and {file} are both called {file.stem}; rename one of them")
-        by_id[file.stem] = file
-    return files
-
-
-def bills_in(paths: Iterable[Path], jurisdiction: str) -> list["Item"]:
-    """Each file as an item for `run_many`. Raises `InvalidInputError` for what cannot be read as text."""
-    from llm_common.pipeline import Item
-
-    return [Item(file.stem, read_bill(str(file)), jurisdiction) for file in bill_files(paths)]
+STANDARD_INPUT = "-"
+_SUFFIXES = frozenset({".txt", ".md"})
 
 
 def read_bill(bill: str) -> str:
-    """A file's text, or standard input's for -. Raises `InvalidInputError` for what is no UTF-8 text."""
+    """The text of a file, or of standard input for "-". Raises `InvalidInputError` for what is no text."""
     try:
-        raw = sys.stdin.buffer.read() if bill == "-" else Path(bill).read_bytes()
+        raw = sys.stdin.buffer.read() if bill == STANDARD_INPUT else Path(bill).read_bytes()
     except OSError as error:
         raise InvalidInputError(
             f"cannot read {bill}: {error.strerror}; give a text file, or - for standard input"
@@ -49,12 +24,42 @@ def read_bill(bill: str) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        name = "standard input" if bill == "-" else bill
+        name = "standard input" if bill == STANDARD_INPUT else bill
         raise InvalidInputError(f"{name} is not UTF-8 text (byte {error.start}); convert it to text first") from error
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
-    if not found:
-        raise InvalidInputError(f"there is no {' or '.join(sorted(_SUFFIXES))} file in {folder}")
-    return found
+class BillFiles:
+    """The files below `paths`, in order; of a folder its *.txt and *.md. A bill is called as its file, without suffix.
+
+    Raises `InvalidInputError` where there is none, or where two would have the same name.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._files: dict[str, Path] = {}
+        #: Why files were left out by `items`, which reads them one after the other.
+        self.unreadable: list[InvalidInputError] = []
+        for file in (file for path in paths for file in _files(Path(path))):
+            other = self._files.setdefault(file.stem, file)
+            if other != file:
+                raise InvalidInputError(f"{other} and {file} would both be the bill {file.stem!r}; rename one of them")
+        if not self._files:
+            raise InvalidInputError(f"{', '.join(paths)}: no *.txt or *.md in it; give the folder that has the bills")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def items(self, jurisdiction: str) -> Iterator[Item]:
+        """What can be read."""
+        for name, file in self._files.items():
+            try:
+                text = read_bill(str(file))
+            except InvalidInputError as error:
+                self.unreadable.append(error)
+            else:
+                yield Item(name, text, jurisdiction)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())

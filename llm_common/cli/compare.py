@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict
-from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from llm_common.cli.analyze import interruptible
-from llm_common.cli.bills import bills_in
+from llm_common.cli.bills import BillFiles
 from llm_common.cli.database import DatabaseUrl, DataDir
 from llm_common.cli.terminal import notes
 from llm_common.exceptions import InvalidInputError
@@ -31,7 +30,7 @@ Models = dict[str, str]
 
 
 def compare(
-    bills: Annotated[list[Path], typer.Argument(help="Text files of bills, or folders of them.", metavar="BILLS...")],
+    bills: Annotated[list[str], typer.Argument(help="Text files of bills, or folders of them.", metavar="BILLS...")],
     models: Annotated[
         list[str],
         typer.Option(
@@ -57,7 +56,10 @@ def compare(
         raise InvalidInputError("choose one of --json and --csv")
     if len(models) == 1 or len(models) > len(ascii_uppercase):
         raise InvalidInputError(f"give --models 2 to {len(ascii_uppercase)} times, once for each combination")
-    items = bills_in(bills, jurisdiction)
+    files = BillFiles(bills)
+    items = list(files.items(jurisdiction))
+    if files.unreadable:
+        raise files.unreadable[0]
 
     async def work() -> None:
         from llm_common.cli.comparison import show_comparison

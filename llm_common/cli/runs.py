@@ -1,8 +1,8 @@
-"""`llm-common runs list|show|resume`."""
+"""`llm-common runs list|show|resume|cancel|score|queue`."""
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,11 +11,17 @@ from rich.table import Table
 from llm_common.cli.analyze import interruptible
 from llm_common.cli.database import DatabaseUrl, DataDir
 from llm_common.cli.terminal import notes, results
+from llm_common.exceptions import InvalidInputError
 from llm_common.money import format_usd
+
+if TYPE_CHECKING:
+    from llm_common.db.functions.queue import QueueStatus
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Pipeline runs: what they came to, and go on with one that stopped.", no_args_is_help=True)
+
+_STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 
 RunId = Annotated[str, typer.Argument(help="The run, as `llm-common runs list` shows it.", metavar="RUN_ID")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -24,17 +30,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stand
 @app.command("list")
 def list_runs(
     bill_id: Annotated[str | None, typer.Option(help="Only this bill's runs.", show_default=False)] = None,
+    status: Annotated[
+        str | None, typer.Option(help=f"Only those that are {', '.join(_STATUSES)}.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, the latest first.")] = 20,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """List runs, the latest first."""
+    if status is not None and status not in _STATUSES:
+        raise InvalidInputError(f"--status {status!r} must be one of {', '.join(_STATUSES)}")
 
     async def work() -> None:
         from llm_common.db import Database
 
         async with Database.connect(database_url, data_dir=data_dir) as db:
-            runs = await db.runs.list(bill_id=bill_id, limit=limit)
+            runs = await db.runs.list(status=status, bill_id=bill_id, limit=limit)
         table = Table(box=None, pad_edge=False)
         table.add_column("run", no_wrap=True)
         table.add_column("bill", overflow="fold")
@@ -91,3 +102,68 @@ def resume(run_id: RunId, json: AsJson = False, database_url: DatabaseUrl = None
             await present(here, analysis, None, as_json=json)
 
     interruptible(work())
+
+
+@app.command()
+def cancel(run_id: RunId, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Stop a run: at its worker's next sign of life, or at once if nobody works on it. What is finished is kept."""
+
+    async def work() -> None:
+        from llm_common.db import Database
+
+        async with Database.connect(database_url, data_dir=data_dir) as db:
+            run = await db.runs.request_cancel(run_id)
+        if run.status == "running":
+            results.print(f"{run.worker} is asked to stop; see: llm-common runs show {run.id}", highlight=False)
+        else:
+            results.print(run.status, highlight=False)
+
+    asyncio.run(work())
+
+
+@app.command()
+def score(
+    run_id: RunId,
+    quality: Annotated[float, typer.Argument(help="From 0 to 1.", metavar="QUALITY")],
+    note: Annotated[str | None, typer.Option(help="Why.", show_default=False)] = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say how good an analysis is. Models are compared by it."""
+
+    async def work() -> None:
+        from llm_common.db import Database
+
+        async with Database.connect(database_url, data_dir=data_dir) as db:
+            run = await db.runs.score(run_id, quality, note)
+        results.print(f"{run.bill_id}: {run.quality_score}", highlight=False)
+
+    asyncio.run(work())
+
+
+@app.command()
+def queue(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """What waits for a worker, for which code and why, and who works."""
+
+    async def work() -> None:
+        from llm_common.db import Database
+
+        async with Database.connect(database_url, data_dir=data_dir) as db:
+            _show_queue(await db.queue.status())
+
+    asyncio.run(work())
+
+
+def _show_queue(status: "QueueStatus") -> None:
+    if not status.waiting:
+        results.print("nothing waits", highlight=False)
+    for waiting in status.waiting:
+        since = f", the first since {waiting.due_since:%y-%m-%d %H:%M} UTC" if waiting.due_since else ""
+        results.print(f"{escape(waiting.code_version)}: {waiting.due:,} due{since}", highlight=False)
+        if waiting.next_at is not None:
+            why = f": {escape(waiting.reason)}" if waiting.reason else ""
+            told = f"  {waiting.delayed:,} delayed, the first until {waiting.next_at:%y-%m-%d %H:%M:%S} UTC{why}"
+            results.print(told, highlight=False)
+    for busy in status.workers:
+        told = f"worker {escape(busy.worker)}, code {escape(busy.code_version)}: {busy.runs:,} running"
+        results.print(told, highlight=False)

@@ -47,8 +47,8 @@ def test_combinations_stand_next_to_each_other_and_are_paid_once(dsn):
         ((BILLS, "--models", FIRST, "--models", FIRST), "given before"),
         ((BILLS, "--models", FIRST, "--models", "judge=zai/glm-5.3"), "must be step=model"),
         ((BILLS, "--models", FIRST, "--models", "zai/glm-nonsense"), "glm-nonsense"),
-        (("nowhere.txt", "--models", FIRST, "--models", "zai/glm-5.3"), "does not exist"),
-        ((ROOT / "llm_common", "--models", FIRST, "--models", "zai/glm-5.3"), "no .md or .txt file"),
+        (("nowhere.txt", "--models", FIRST, "--models", "zai/glm-5.3"), "cannot read nowhere.txt"),
+        ((ROOT / "llm_common", "--models", FIRST, "--models", "zai/glm-5.3"), "no *.txt or *.md in it"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(dsn, arguments, told):
