@@ -103,7 +103,7 @@ def test_a_bill_can_come_from_standard_input(dsn):
         (b"a\x00b", (), "NUL"),
         (b"A bill.", ("--model", "zai/glm-5.33"), "zai/glm-5.3"),
         (b"A bill.", ("--models", "resaerch=zai/glm-5.3"), "resaerch"),
-        (b"word " * 1_100_000, ("--model", "zai/glm-5.3"), "tokens"),
+        (b"word " * 2_100_000, (), "10,000,000"),
     ],
     ids=["missing", "empty", "blank", "not-text", "binary", "unknown-model", "unknown-step", "too-long"],
 )
