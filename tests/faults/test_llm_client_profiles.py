@@ -9,6 +9,7 @@ from llm_common.exceptions import (
     ConfigurationError,
     DeadlineExceededError,
     InvalidInputError,
+    LimitReachedError,
     StreamInterruptedError,
 )
 from llm_common.llm.breaker import Breakers
@@ -254,3 +255,30 @@ async def test_the_default_profiles_come_from_the_environments_file(provider, pa
     async with LLMClient(cost_tracker=LocalLedger()) as llm:
         await llm.chat("Hi", profile="fast")
     assert sent(provider, "model", "max_tokens") == ("glm-5.3-flash", 55)
+
+
+async def test_the_concurrency_of_a_profile_holds_for_all_its_calls(llm, provider):
+    """Of six stalled calls two are sent; another profile's call is not held up by them."""
+    narrow = Profile(name="narrow", models=(MODEL,), concurrency=2)
+    provider.script(*[Fault.stall()] * 2, "ok")
+    tasks = [asyncio.create_task(llm.complete("Hi", profile=narrow)) for _ in range(6)]
+    await provider.arrived(2)
+    assert await llm.chat("Hi", profile="fast") == "ok"
+    await asyncio.sleep(0.1)
+    assert len(provider.requests) == 3
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_waiting_for_a_profiles_turn_counts_against_the_deadline(llm, provider):
+    """Whose turn does not come in time is told so, and nothing is sent."""
+    narrow = Profile(name="narrow", models=(MODEL,), concurrency=1)
+    provider.script(Fault.stall())
+    first = asyncio.create_task(llm.complete("Hi", profile=narrow))
+    await provider.arrived(1)
+    with pytest.raises(LimitReachedError, match="concurrency=1 of profile narrow"):
+        await llm.complete("Hi", profile=narrow, timeout=0.2)
+    assert len(provider.requests) == 1
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
