@@ -6,9 +6,9 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
-from llm_common.db.functions.comparison import PipelineFigures
 
 from llm_common.cli.comparison import COLUMNS, Contestant, cells, frontier, quality_of
+from llm_common.db.functions.comparison import PipelineFigures
 
 FIGURES = PipelineFigures(
     spec="legislation",
