@@ -107,8 +107,8 @@ async def test_when_the_leader_fails_a_waiter_takes_over_at_once(client, fake_pr
 
 async def test_a_long_fetch_keeps_its_lease(client, fake_provider):
     """It is renewed while its holder lives, however short it is."""
-    fake_provider.script(Reply(results=(HIT,), delay=0.6))
-    async with client(lease_seconds=0.2) as one, client(lease_seconds=0.2) as other:
+    fake_provider.script(Reply(results=(HIT,), delay=1.6))
+    async with client(lease_seconds=1) as one, client(lease_seconds=1) as other:
         answers = await asyncio.gather(one.search("q"), other.search("q"))
     assert [len(answer) for answer in answers] == [1, 1]
     assert len(fake_provider.requests) == 1

@@ -156,7 +156,8 @@ ROWS: Final = (
         name="content filter stops the answer",
         fault=Fault.content_filter_finish(),
         complete=ANSWERED,  # the part that came, with its finish reason
-        structured=REASKED,
+        # Asked again it would be stopped again.
+        structured=the_same(Outcome(ContentPolicyError.__name__, 1, "failed", "counted")),
     ),
     Row(
         name="reset before any byte",
