@@ -133,6 +133,22 @@ time.sleep(60)
 """
 
 
+# Sends all of its reserve, asks the provider, and only then would look for what the reserve came to.
+_POSTING_CALLER = """
+import json, os, sys, time, urllib.request, psycopg
+dsn, url, call = sys.argv[1:]
+connection = psycopg.connect(dsn, autocommit=True)
+connection.pgconn.send_query_params(b"SELECT reserve_cost($1::jsonb, '[]')", [call.encode()])
+while connection.pgconn.flush():
+    pass
+body = json.dumps({"model": "glm-5.3", "messages": [{"role": "user", "content": "Is it?"}]}).encode()
+headers = {"Authorization": "Bearer " + os.environ["ZAI_API_KEY"], "Content-Type": "application/json"}
+urllib.request.urlopen(urllib.request.Request(url + "/chat/completions", body, headers)).read()
+print("answered", flush=True)
+time.sleep(60)
+"""
+
+
 @pytest.fixture
 async def pooled(pooled_dsn: str) -> AsyncGenerator[Database]:
     """A migrated database behind the pooler."""
