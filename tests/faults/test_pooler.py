@@ -6,14 +6,9 @@ would need one (prepared statements, settings, session locks, LISTEN) would fail
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +16,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
@@ -31,106 +26,12 @@ from llm_common.models import Outcome, PlannedCall
 from llm_common.testing import FakeProvider
 from llm_common.testing.answers import answer_chat, answer_search
 
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 BILL = Path(__file__).parents[2] / "examples" / "bills" / "ab-1234.txt"
 MODELS: dict[str, str] = dict.fromkeys(("research", "generate", "review"), "openrouter/z-ai/glm-5.3")
+#: As conftest.py sets it.
 SERVER_CONNECTIONS = 2
 CALL = PlannedCall(kind="chat", model="m", provider="x", bound_nano=100, user_id="ann")
 OUTCOME = Outcome(model="m", provider="x", cost_nano=60, price_source="map", status="ok")
-
-pytestmark = pytest.mark.skipif(
-    PGBOUNCER is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"
-)
-
-_CONFIGURATION = """
-[databases]
-* = host={server} port={port} user=postgres
-
-[pgbouncer]
-listen_addr =
-unix_socket_dir = {folder}
-listen_port = 6432
-auth_type = any
-pool_mode = transaction
-default_pool_size = {size}
-max_client_conn = 200
-logfile = {folder}/log
-"""
-
-# Sends all of its reserve, asks the provider, and only then would look for what the reserve came to.
-_POSTING_CALLER = """
-import json, os, sys, time, urllib.request, psycopg
-dsn, url, call = sys.argv[1:]
-connection = psycopg.connect(dsn, autocommit=True)
-connection.pgconn.send_query_params(b"SELECT reserve_cost($1::jsonb, '[]')", [call.encode()])
-while connection.pgconn.flush():
-    pass
-body = json.dumps({"model": "glm-5.3", "messages": [{"role": "user", "content": "Is it?"}]}).encode()
-headers = {"Authorization": "Bearer " + os.environ["ZAI_API_KEY"], "Content-Type": "application/json"}
-urllib.request.urlopen(urllib.request.Request(url + "/chat/completions", body, headers)).read()
-print("answered", flush=True)
-time.sleep(60)
-"""
-
-
-@contextmanager
-def _running(folder: str, server: str, port: str) -> Generator[None]:
-    """As the user whom the server's socket belongs to: pgbouncer refuses to be root."""
-    owner = Path(server).stat()
-    configuration = Path(folder) / "pgbouncer.ini"
-    configuration.write_text(_CONFIGURATION.format(server=server, port=port, folder=folder, size=SERVER_CONNECTIONS))
-    os.chown(folder, owner.st_uid, owner.st_gid)
-    os.chown(configuration, owner.st_uid, owner.st_gid)
-    other: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
-    command = [str(PGBOUNCER), "--quiet", str(configuration)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, **(other if os.geteuid() == 0 else {})) as pooler:
-        try:
-            _wait_for(Path(folder) / ".s.PGSQL.6432", pooler)
-            yield
-        finally:
-            pooler.kill()
-
-
-def _wait_for(socket: Path, pooler: subprocess.Popen[Any]) -> None:
-    for _ in range(500):
-        if socket.exists():
-            return
-        assert pooler.poll() is None, pooler.communicate()[1]
-        time.sleep(0.02)
-    raise TimeoutError(f"pgbouncer did not open {socket} within 10 s")
-
-
-@pytest.fixture(scope="module")
-def pooler(postgres_server: Any, scratch_dir: str | None) -> Generator[str]:
-    """The folder of its socket."""
-    parts = conninfo_to_dict(postgres_server.dsn)
-    folder = tempfile.mkdtemp(prefix="llm-common-pooler-", dir=scratch_dir)
-    try:
-        with _running(folder, str(parts["host"]), str(parts.get("port", 5432))):
-            yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def pooled_dsn(dsn: str, pooler: str) -> str:
-    return make_conninfo(dsn, host=pooler, port=6432)
-
-
-# Sends all of its reserve, asks the provider, and only then would look for what the reserve came to.
-_POSTING_CALLER = """
-import json, os, sys, time, urllib.request, psycopg
-dsn, url, call = sys.argv[1:]
-connection = psycopg.connect(dsn, autocommit=True)
-connection.pgconn.send_query_params(b"SELECT reserve_cost($1::jsonb, '[]')", [call.encode()])
-while connection.pgconn.flush():
-    pass
-body = json.dumps({"model": "glm-5.3", "messages": [{"role": "user", "content": "Is it?"}]}).encode()
-headers = {"Authorization": "Bearer " + os.environ["ZAI_API_KEY"], "Content-Type": "application/json"}
-urllib.request.urlopen(urllib.request.Request(url + "/chat/completions", body, headers)).read()
-print("answered", flush=True)
-time.sleep(60)
-"""
 
 
 # Sends all of its reserve, asks the provider, and only then would look for what the reserve came to.
