@@ -219,12 +219,13 @@ class Asking:
         return FREE if self.gate is None else self.gate.turn(candidate, tokens, self.deadline.left_for(candidate))
 
     async def _exchange(self, candidate: Candidate, messages: Messages, turn: Turn) -> WireAnswer:
-        bound = candidate.bound(self.question, messages)
+        request = candidate.request(self.question, messages)
+        bound = candidate.bound(self.question, request)
         await self.account.cover(candidate, bound)
         started, seconds_left = time.monotonic(), self.deadline.left_for(candidate)
         turn.sends()
         try:
-            answer = await candidate.wire.send(candidate.request(self.question, messages), timeout=seconds_left)
+            answer = await candidate.wire.send(request, timeout=seconds_left)
         except LLMError as error:
             self.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise

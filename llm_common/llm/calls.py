@@ -93,7 +93,8 @@ class CallFactory:
         deadline = Deadline(options.timeout)
         candidates = await self._candidates_for(options.models)
         fitting = await _those_that_fit(question, candidates)
-        planned = self._plan("chat", options, fitting[0], fitting[0].bound(question, question.messages))
+        # What it can cost is set aside with each request, when it is known who gets it.
+        planned = self._plan("chat", options, fitting[0], 0)
         return self._asking(question, options, ledger, fitting, planned, deadline)
 
     async def make_embedding(self, order: EmbeddingOrder, options: CallOptions, ledger: Ledger) -> BatchedAsking:

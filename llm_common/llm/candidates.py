@@ -95,9 +95,8 @@ class Candidate:
             return question.extra
         return {key: value for key, value in question.extra.items() if key != "reasoning_effort"}
 
-    def bound(self, question: Question, messages: Messages) -> int:
+    def bound(self, question: Question, request: WireRequest) -> int:
         """The most that one request can cost, in nano-dollars."""
-        request = self.request(question, messages)
         response_format = request.response_format or request.extra.get("response_format")
         prompt = upper_bound(request.messages, request.tools, response_format)
         if self.window is not None:

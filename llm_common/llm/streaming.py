@@ -118,9 +118,10 @@ class CompletionStream:
     async def _opened_in(self, leaving: AsyncExitStack, turn: Turn, asking: Asking, candidate: Candidate) -> _Opened:
         question, self._seen = asking.question, StreamedAnswer()
         self._pieces = PartialOutput(question.output, question.tools)
-        bound = candidate.bound(question, question.messages)
+        request = candidate.request(question, question.messages)
+        bound = candidate.bound(question, request)
         await asking.account.cover(candidate, bound)
-        request, started = candidate.request(question, question.messages), time.monotonic()
+        started = time.monotonic()
         context = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
         turn.sends()
         try:
@@ -158,8 +159,11 @@ class CompletionStream:
 
     async def _next(self, opened: _Opened) -> WireChunk | None:
         try:
-            async with _patient(self._patience.stall, opened.candidate, "the stream stalled"):
+            if self._patience.stall is None:  # the usual case, once for each piece
                 chunk = await anext(opened.chunks, None)
+            else:
+                async with _patient(self._patience.stall, opened.candidate, "the stream stalled"):
+                    chunk = await anext(opened.chunks, None)
         except LLMError as error:
             self._error = error
             raise await self._interrupted(opened, error) from error

@@ -108,7 +108,7 @@ def _of_value(value: Any, measure: _Measure, part: Callable[[Mapping[str, Any]],
         media = part(mapping)
         if media is not None:
             return media
-        return sum(_of_item(key, item, measure, part) for key, item in mapping.items())
+        return sum([_of_item(key, item, measure, part) for key, item in mapping.items()])
     if isinstance(value, list | tuple):
         items = cast("list[Any]", value)
         return sum(_PER_PART + _of_value(item, measure, part) for item in items)
@@ -120,7 +120,8 @@ def _of_item(key: str, item: Any, measure: _Measure, part: Callable[[Mapping[str
         # Providers may write these out anew, with other escapes: the longest writing counts.
         return _json_bytes(item) if measure is _bytes else measure(json.dumps(item, ensure_ascii=False, default=str))
     # Names of fields are the provider's framing, which is counted per message.
-    return (_PER_PART if measure is _bytes else 0) + _of_value(item, measure, part)
+    framing = _PER_PART if measure is _bytes else 0
+    return framing + (measure(item) if isinstance(item, str) else _of_value(item, measure, part))
 
 
 _JSON_TEXT = frozenset({"tool_calls", "function_call"})
