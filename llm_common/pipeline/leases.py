@@ -78,7 +78,7 @@ class LeaseKeeper:
             working.cancel()
             # A call under way is settled before anybody else may write to the run.
             await uninterrupted(asyncio.wait({working}))
-            self._let_go(held)
+            await self._let_go(held)
         if held.lost.done() and working.cancelled():
             raise held.lost.result()
         return working.result()
@@ -91,11 +91,15 @@ class LeaseKeeper:
         if self._beating is None or self._beating.done():
             self._beating = asyncio.ensure_future(self._beat())
 
-    def _let_go(self, held: _Held) -> None:
+    async def _let_go(self, held: _Held) -> None:
         if self._held.get(held.lease.run_id) is held:
             del self._held[held.lease.run_id]
-        if not self._held and self._beating is not None:
-            self._beating.cancel()
+        beating = self._beating
+        if not self._held and beating is not None:
+            # Waited for, because it may be in the middle of a statement: its connection is closed before the loop is.
+            self._beating = None
+            beating.cancel()
+            await uninterrupted(asyncio.wait({beating}))
 
     async def _beat(self) -> None:
         while True:

@@ -99,7 +99,7 @@ def pipeline(llm: LLMClient, search: WebSearchClient, db: Database) -> AnalysisP
 
 
 async def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+    async with await psycopg.AsyncConnection.connect(dsn, application_name="onlooker") as connection:
         return await (await connection.execute(query)).fetchall()  # pyright: ignore[reportArgumentType]
 
 
@@ -387,7 +387,7 @@ async def test_the_database_restarts(pipeline: AnalysisPipeline, provider: Provi
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'onlooker'"
             )
 
     def cutting(_bill: str, step: str) -> None:
