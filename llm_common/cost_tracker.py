@@ -86,6 +86,7 @@ class CostTracker:
     """
 
     wants_answer = False
+    waits = True
 
     def __init__(
         self,

@@ -29,6 +29,11 @@ class Ledger(Protocol):
         ...
 
     @property
+    def waits(self) -> bool:
+        """Whether its methods may wait for anything. What never does cannot be interrupted, and is awaited as it is."""
+        ...
+
+    @property
     def spent_today_nano(self) -> int:
         """The project's spend of today as of the last call through this ledger, in nano-dollars."""
         ...

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from uuid import uuid4
 
 from llm_common.exceptions import DatabaseError
@@ -30,15 +31,21 @@ class _Window:
 
 @dataclass(slots=True)
 class _Hold:
-    """Calls in flight: what they set aside, in which windows, until when. `model` is the one asked last."""
+    """Calls in flight: what they set aside, in which windows, since when. `model` is the one asked last.
+
+    Whoever does not settle within `seconds` after that is taken for dead.
+    """
 
     model: str
     day: date
     bound_nano: int
     limits: dict[_Key, int]
     windows: tuple[_Key, ...]
-    expires: datetime
+    grown_at: datetime
     seconds: float
+
+    def is_over(self, now: datetime) -> bool:
+        return self.grown_at + timedelta(seconds=self.seconds) < now
 
     def take_in(self, limits: dict[_Key, int]) -> None:
         self.limits = {**self.limits, **limits}
@@ -53,6 +60,7 @@ class LocalLedger:
     """
 
     wants_answer = False
+    waits = False
 
     def __init__(self, budgets: Sequence[Budget] = (), *, now: Callable[[], datetime] = _now) -> None:
         self._budgets = tuple(budgets)
@@ -60,7 +68,10 @@ class LocalLedger:
         self._guard = threading.Lock()
         self._windows: dict[_Key, _Window] = {}
         self._holds: dict[str, _Hold] = {}
+        # A prefix of its own and a number: as unique as a UUID for each call, without the system's randomness for it.
+        self._prefix, self._numbers = uuid4().hex, count(1)
         self._today = now().astimezone(UTC).date()
+        self._always = _project_windows(self._today)
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -77,24 +88,24 @@ class LocalLedger:
         """Set `call.bound_nano` aside. Raises `BudgetExceededError`, and then nothing changed."""
         with self._guard:
             now = self._now().astimezone(UTC)
-            self._turn_over(now)
+            if now.date() != self._today:
+                self._turn_over(now)
             limits = {
                 (scope, window, _starts(window, self._today)): nano
                 for (scope, window), nano in budgets_that_bind(call, self._budgets).items()
             }
-            always = [("project", window, _starts(window, self._today)) for window in ("day", "month", "total")]
             self._check(limits, call.bound_nano)
             hold = _Hold(
                 model=call.model,
                 day=self._today,
                 bound_nano=0,
                 limits=limits,
-                windows=tuple({*limits, *always}),
-                expires=now,
+                windows=(*self._always, *[key for key in limits if key not in self._always]),
+                grown_at=now,
                 seconds=call.hold_seconds,
             )
             self._grow(hold, call.bound_nano, now)
-            reservation = Reservation(str(uuid4()), call)
+            reservation = Reservation(f"{self._prefix}-{next(self._numbers)}", call)
             self._holds[reservation.id] = hold
             return reservation
 
@@ -155,9 +166,12 @@ class LocalLedger:
 
     def _grow(self, hold: _Hold, more_nano: int, now: datetime) -> None:
         hold.bound_nano += more_nano
-        hold.expires = now + timedelta(seconds=hold.seconds)
+        hold.grown_at = now
         for key in hold.windows:
-            self._windows.setdefault(key, _Window()).reserved_nano += more_nano
+            window = self._windows.get(key)
+            if window is None:
+                window = self._windows[key] = _Window()
+            window.reserved_nano += more_nano
 
     def _close(self, reservation_id: str, cost_nano: int, model: str) -> None:
         with self._guard:
@@ -176,17 +190,20 @@ class LocalLedger:
 
     def _turn_over(self, now: datetime) -> None:
         """On a new day, forget what is over, and charge what nobody settled in its time."""
-        if now.date() == self._today:
-            return
         self._today = now.date()
+        self._always = _project_windows(self._today)
         for reservation_id, hold in list(self._holds.items()):
-            if hold.expires < now:
+            if hold.is_over(now):
                 self._count(hold, hold.bound_nano, hold.model)
                 del self._holds[reservation_id]
         held = {key for hold in self._holds.values() for key in hold.windows}
         self._windows = {
             key: window for key, window in self._windows.items() if key in held or _is_current(key, self._today)
         }
+
+
+def _project_windows(today: date) -> tuple[_Key, ...]:
+    return tuple(("project", window, _starts(window, today)) for window in ("day", "month", "total"))
 
 
 def _is_current(key: _Key, today: date) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from llm_common.exceptions import Attempt, InvalidInputError
 from llm_common.money import to_nano
+from llm_common.values import value
 
 __all__ = [
     "Attempt",
@@ -198,7 +199,14 @@ class CostMetrics:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise `InvalidInputError` for a name that budgets could not tell from its value."""
+    for name in tags:
+        if not name or "=" in name:
+            raise InvalidInputError(f"tag name {name!r} is empty or has a = in it; budgets write tags as name=value")
+
+
+@value
 class PlannedCall:
     """A paid call before it is sent: who pays, and for what.
 
@@ -219,9 +227,7 @@ class PlannedCall:
     hold_seconds: float = 900.0
 
     def __post_init__(self) -> None:
-        odd = [name for name in self.tags if not name or "=" in name]
-        if odd:
-            raise InvalidInputError(f"tag name {odd[0]!r} is empty or has a = in it; budgets write tags as name=value")
+        check_tags(self.tags)
 
     def grown(self, more_nano: int, *, model: str | None = None, provider: str | None = None) -> "PlannedCall":
         """The same call with a further attempt, by another model where one is named."""
@@ -241,7 +247,7 @@ class Reservation:
     call: PlannedCall
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Outcome:
     """What a paid call came to, for its ledger row: `model` was asked for, `answered_by` answered.
 

@@ -10,6 +10,7 @@ from llm_common.exceptions import InvalidInputError
 
 NANO_PER_USD = 1_000_000_000
 _MAX_NANO = 10**18 - 1
+_NANO = Decimal("1e-9")
 # A host may compute with fewer digits (`decimal.getcontext().prec`); money must not.
 _EXACT = Context(prec=60)
 
@@ -26,14 +27,22 @@ def to_nano(amount_usd: Decimal | float | str, *, name: str = "amount") -> int:
         raise InvalidInputError(f"{name} must be a number of US dollars, not {amount_usd!r}") from error
     if not amount.is_finite() or amount < 0:
         raise InvalidInputError(f"{name} must be zero or a positive number of US dollars, not {amount_usd!r}")
-    if amount > 10**9 or (nano := _EXACT.multiply(amount, NANO_PER_USD)) > _MAX_NANO:
-        raise InvalidInputError(f"{name} of {amount_usd!r} US dollars is beyond any bill; check the unit")
-    return int(nano.to_integral_value(rounding=ROUND_CEILING, context=_EXACT))
+    if amount > 10**9:  # also keeps the product within the context's digits
+        raise _beyond_any_bill(amount_usd, name)
+    nano = _EXACT.multiply(amount, NANO_PER_USD)
+    return billable_nano(int(nano.to_integral_value(rounding=ROUND_CEILING, context=_EXACT)), name=name)
+
+
+def billable_nano(nano: int, *, name: str) -> int:
+    """The amount itself. Raises `InvalidInputError` for a billion dollars or more."""
+    if nano > _MAX_NANO:
+        raise _beyond_any_bill(to_usd(nano), name)
+    return nano
 
 
 def to_usd(amount_nano: int) -> Decimal:
     """Nano-dollars to dollars, exactly: `to_usd(1)` is `Decimal("0.000000001")`."""
-    return Decimal(amount_nano).scaleb(-9, context=_EXACT)
+    return _EXACT.multiply(amount_nano, _NANO)
 
 
 def format_usd(amount: Decimal) -> str:
@@ -42,3 +51,7 @@ def format_usd(amount: Decimal) -> str:
         return "$0.00"
     digits = 2 if abs(amount) >= 1 else 6 if abs(amount) >= Decimal("1e-6") else 9
     return f"${amount:.{digits}f}"
+
+
+def _beyond_any_bill(amount_usd: object, name: str) -> InvalidInputError:
+    return InvalidInputError(f"{name} of {amount_usd!r} US dollars is beyond any bill; check the unit")

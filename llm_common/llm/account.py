@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
 from decimal import Decimal
+from functools import reduce
+from operator import add
+from typing import Any, TypeAlias
 
 from llm_common.exceptions import Attempt, DatabaseError, LLMError
 from llm_common.ledger import Ledger, budgets_that_bind
@@ -12,7 +15,10 @@ from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource, Res
 from llm_common.money import to_usd
 from llm_common.uninterrupted import uninterrupted
 
-__all__ = ["Account"]
+__all__ = ["Account", "Plan"]
+
+#: The call as it is planned when its first request goes to a candidate and costs at most so many nano-dollars.
+Plan: TypeAlias = Callable[[Candidate, int], PlannedCall]
 
 _log = logging.getLogger(__name__)
 
@@ -26,9 +32,9 @@ class Account:
     Belongs to one call on one event loop; several requests of it may be in flight at a time.
     """
 
-    def __init__(self, ledger: Ledger, planned: PlannedCall) -> None:
+    def __init__(self, ledger: Ledger, plan: Plan) -> None:
         self._ledger = ledger
-        self._planned = planned
+        self._plan = plan
         self._reservation: Reservation | None = None
         self._reserved_nano = 0
         #: What the requests may cost that are in flight: covered, and not noted yet.
@@ -38,7 +44,7 @@ class Account:
         self._attempts: list[Attempt] = []
         self._asked: set[str] = set()
         # In whose name the row is written: the last model that answered or was charged.
-        self._payee = (planned.model, planned.provider)
+        self._payee = ("", "")
 
     @property
     def spent_nano(self) -> int:
@@ -55,11 +61,11 @@ class Account:
 
     @property
     def usage(self) -> Usage:
-        return sum((charge.usage for charge in self._charges), Usage())
+        return reduce(add, [charge.usage for charge in self._charges]) if self._charges else Usage()
 
     @property
     def price_source(self) -> PriceSource:
-        paid = {charge.source for charge in self._charges if charge.nano} or {c.source for c in self._charges}
+        paid = [charge.source for charge in self._charges if charge.nano] or [c.source for c in self._charges]
         for source in reversed(_CERTAINTY):
             if source in paid:
                 return source
@@ -79,13 +85,11 @@ class Account:
         async with self._covering:
             model, provider = candidate.route.asked, candidate.route.provider
             if self._reservation is None:
-                # The first in line may have been passed over.
-                self._planned = replace(self._planned, model=model, provider=provider, bound_nano=bound_nano)
                 self._payee = (model, provider)
-                await self._open()
+                await self._open(self._plan(candidate, bound_nano))
             missing = max(0, self.spent_nano + self._in_flight_nano + bound_nano - self._reserved_nano)
-            if missing or self._is_new_to_a_budget(model):
-                await uninterrupted(self._extend(missing, model, provider))
+            if missing or self._is_new_to_a_budget(candidate):
+                await self._finished(self._extend(missing, model, provider))
             self._in_flight_nano += bound_nano
 
     async def _extend(self, missing: int, model: str, provider: str) -> None:
@@ -94,27 +98,28 @@ class Account:
         self._reserved_nano += missing
         self._asked.add(model)
 
-    def _is_new_to_a_budget(self, model: str) -> bool:
+    def _is_new_to_a_budget(self, candidate: Candidate) -> bool:
         """Whether a budget of this model's has yet to hear of the call."""
+        model = candidate.route.asked
         if model in self._asked:
             return False
-        limits = budgets_that_bind(replace(self._planned, model=model), self._ledger.budgets)
+        limits = budgets_that_bind(self._plan(candidate, 0), self._ledger.budgets)
         return any(scope == f"model:{model}" for scope, _ in limits)
 
-    async def _open(self) -> None:
-        async def reserve() -> None:
-            self._reservation = await self._ledger.reserve(self._planned)
-            self._reserved_nano = self._planned.bound_nano
-            self._asked = {self._planned.model}
-
+    async def _open(self, planned: PlannedCall) -> None:
         try:
-            await uninterrupted(reserve())
+            await self._finished(self._reserve(planned))
         except asyncio.CancelledError:
             # Nothing was sent; left alone, the reserve would expire and be charged.
             if self._reservation is not None:
-                await uninterrupted(self._ledger.release(self._reservation))
+                await self._finished(self._ledger.release(self._reservation))
                 self._reservation = None
             raise
+
+    async def _reserve(self, planned: PlannedCall) -> None:
+        self._reservation = await self._ledger.reserve(planned)
+        self._reserved_nano = planned.bound_nano
+        self._asked = {planned.model}
 
     def note(
         self, candidate: Candidate, charge: Charge, error: BaseException | None, seconds: float, *, covered: int
@@ -151,10 +156,15 @@ class Account:
         else:
             ending = self._ledger.settle(reservation, self._outcome(status, seconds, answered_by, answer))
         try:
-            await uninterrupted(ending)
+            await self._finished(ending)
         except DatabaseError as error:
             # A paid answer is not thrown away: the reservation stands, and is charged at its bound when it expires.
             _log.error("call %s was not settled, its reserve will be charged instead: %s", reservation.id, error)
+
+    def _finished(self, work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+        """What the ledger is asked for, carried to its end also when the call is cancelled meanwhile."""
+        # A task of its own costs as much CPU as all that a ledger in memory does.
+        return uninterrupted(work) if self._ledger.waits else work
 
     def _outcome(self, status: CallStatus, seconds: float, answered_by: str | None, answer: str | None) -> Outcome:
         model, provider = self._payee

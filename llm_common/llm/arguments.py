@@ -8,8 +8,9 @@ from llm_common.llm.calls import CallOptions, checked_messages
 from llm_common.llm.candidates import Question
 from llm_common.llm.profile import NO_PROFILE, Profile
 from llm_common.llm.structured import output_spec
+from llm_common.models import check_tags
 
-__all__ = ["options_of", "question_of"]
+__all__ = ["NO_PROFILE", "options_of", "question_of"]
 
 
 def question_of(
@@ -64,16 +65,19 @@ def options_of(
         raise InvalidInputError("give model= or models=, not both")
     if isinstance(models, str):
         raise InvalidInputError(f"models must be a list of names; for one model use model={models!r}")
-    named, default = (tuple(filter(None, (name,))) for name in (model, default_model))
-    chain = tuple(models) or named or profile.models or default
-    if not chain:
-        raise ConfigurationError(_no_model(profile))
+    if model:
+        chain = (model,)
+    elif not (chain := tuple(models) or profile.models):
+        if not default_model:
+            raise ConfigurationError(_no_model(profile))
+        chain = (default_model,)
     if timeout is None:
         timeout = profile.timeout or default_timeout
     if not timeout > 0:
         raise InvalidInputError(f"timeout must be more than 0 seconds, got {timeout!r}")
     if hedge_after is not None and not hedge_after > 0:
         raise InvalidInputError(f"hedge_after must be more than 0 seconds, got {hedge_after!r}")
+    check_tags(tags or {})
     return CallOptions(
         models=chain,
         timeout=timeout,

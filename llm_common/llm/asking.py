@@ -28,6 +28,7 @@ from llm_common.llm.output_modes import FINAL_REASONS, instance_in, misfit, reas
 from llm_common.llm.retrying import RetryPolicy, decide
 from llm_common.llm.structured import SchemaMismatchError
 from llm_common.llm.wire import WireAnswer
+from llm_common.values import value
 
 __all__ = ["Answer", "Asking", "Deadline"]
 
@@ -67,7 +68,7 @@ class Answer:
     parsed: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Asking:
     """How one call is carried through: what holds for each of its attempts."""
 
@@ -82,15 +83,18 @@ class Asking:
     fallback_on_content_policy: bool = False
     hedge_after: float | None = None
 
-    async def answer(self) -> Answer:
+    def answer(self) -> Awaitable[Answer]:
         """The first good answer. Raises the one candidate's error, or `AllModelsFailed` with everybody's."""
         if self.hedge_after is None:
-            return await self.first_good(self._answer_of)
+            return self.first_good(self._answer_of)
+        return self._hedged(self.hedge_after)
+
+    async def _hedged(self, after: float) -> Answer:
         chain = self._chain()
         answer = await first_answer(
             self._first_good_of(chain, self._answer_of),
             partial(self._hedge, chain),
-            after=self.hedge_after,
+            after=after,
             is_over=lambda: chain.is_over,
         )
         if answer is None:
@@ -112,7 +116,8 @@ class Asking:
     async def _first_good_of(self, chain: Chain, ask: Callable[[Candidate, bool], Awaitable[T]]) -> T | None:
         """None where nobody answered; the chain has their errors."""
         while (candidate := chain.next()) is not None:
-            await self._tell_of_fallback(chain.errors, candidate)
+            if self.hooks is not None and chain.errors:
+                await self._tell_of_fallback(self.hooks, chain.errors, candidate)
             try:
                 return await ask(candidate, chain.has_more)
             except LLMError as error:
@@ -142,11 +147,10 @@ class Asking:
             chain.failed(candidate, error)
         return None
 
-    async def _tell_of_fallback(self, errors: dict[str, LLMError], following: Candidate) -> None:
-        if self.hooks is not None and errors:
-            model, error = next(reversed(errors.items()))
-            sent = sum(attempt.model == model for attempt in self.account.attempts)
-            await self.hooks.retrying(error, model=model, attempt=sent, next_model=following.route.asked, wait=0.0)
+    async def _tell_of_fallback(self, hooks: CallHooks, errors: dict[str, LLMError], following: Candidate) -> None:
+        model, error = next(reversed(errors.items()))
+        sent = sum(attempt.model == model for attempt in self.account.attempts)
+        await hooks.retrying(error, model=model, attempt=sent, next_model=following.route.asked, wait=0.0)
 
     def _final(self, errors: dict[str, LLMError]) -> LLMError:
         *_, last = errors.values()
@@ -203,7 +207,12 @@ class Asking:
                 messages = reask(messages, output, self.question.tools, wire, mismatch)
         raise AssertionError("the loop above returns or raises")
 
-    async def _send(self, candidate: Candidate, messages: Messages) -> WireAnswer:
+    def _send(self, candidate: Candidate, messages: Messages) -> Awaitable[WireAnswer]:
+        if self.gate is None:
+            return self._exchange(candidate, messages, FREE)
+        return self._in_turn(candidate, messages)
+
+    async def _in_turn(self, candidate: Candidate, messages: Messages) -> WireAnswer:
         # Money is set aside when the request's turn has come, so that those who wait in line hold none.
         async with self.turn(candidate, messages) as turn:
             answer = await self._exchange(candidate, messages, turn)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from llm_common.exceptions import ConfigurationError, ContextWindowError, InvalidInputError
@@ -23,10 +24,11 @@ from llm_common.llm.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm.routing import resolve
-from llm_common.llm.tokens import count, upper_bound
+from llm_common.llm.tokens import count
 from llm_common.llm.wire import Route, Wire, WireName
 from llm_common.models import Budget, CallKind, PlannedCall, PriceSource
 from llm_common.settings import Settings, UnknownPricePolicy
+from llm_common.values import value
 
 __all__ = ["CallFactory", "CallOptions", "ClientConfig", "checked_messages"]
 
@@ -57,7 +59,7 @@ class ClientConfig:
     limiter: Limiter | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CallOptions:
     """What one call says about itself, apart from what it asks."""
 
@@ -93,9 +95,7 @@ class CallFactory:
         deadline = Deadline(options.timeout)
         candidates = await self._candidates_for(options.models)
         fitting = await _those_that_fit(question, candidates)
-        # What it can cost is set aside with each request, when it is known who gets it.
-        planned = self._plan("chat", options, fitting[0], 0)
-        return self._asking(question, options, ledger, fitting, planned, deadline)
+        return self._asking("chat", question, options, ledger, fitting, deadline)
 
     async def make_embedding(self, order: EmbeddingOrder, options: CallOptions, ledger: Ledger) -> BatchedAsking:
         """The same for vectors, which are one model's: those of another would not be comparable."""
@@ -105,27 +105,27 @@ class CallFactory:
         batches = batches_of(
             order.texts, most=order.batch_size or most_texts(candidate.route.provider), window=candidate.window
         )
-        bound = sum(candidate.text_bound(batch.tokens) for batch in batches)
-        planned = self._plan("embedding", options, candidate, bound)
         question = Question(messages=tuple({"role": "user", "content": text} for text in order.texts))
-        asking = self._asking(question, options, ledger, [candidate], planned, deadline)
+        asking = self._asking("embedding", question, options, ledger, [candidate], deadline)
         return BatchedAsking(asking, candidate, order, tuple(batches))
 
     def _asking(
         self,
+        kind: CallKind,
         question: Question,
         options: CallOptions,
         ledger: Ledger,
         fitting: Sequence[Candidate],
-        planned: PlannedCall,
         deadline: Deadline,
     ) -> Asking:
-        if budgets_that_bind(planned, ledger.budgets):
+        # What it can cost is set aside with each request, when it is known who gets it.
+        plan = partial(self._plan, kind, options)
+        if (ledger.budgets or self._config.budgets) and budgets_that_bind(plan(fitting[0], 0), ledger.budgets):
             self._refuse_unknown_prices(fitting)
         return Asking(
             question=question,
             candidates=fitting,
-            account=Account(ledger, planned),
+            account=Account(ledger, plan),
             deadline=deadline,
             policy=self._config.policy,
             breakers=self._config.breakers,
@@ -164,10 +164,12 @@ class CallFactory:
             await wire.aclose()
 
     async def _candidates_for(self, models: Sequence[str]) -> list[Candidate]:
-        if any(model not in self._candidates for model in models):
-            # Reading the price maps takes long enough to stall other tasks, so the first time is a thread's.
-            await asyncio.to_thread(self._find, models)
-        return [self._candidates[model] for model in models]
+        known = self._candidates
+        for model in models:
+            if model not in known:
+                # Reading the price maps takes long enough to stall other tasks, so the first time is a thread's.
+                await asyncio.to_thread(self._find, models)
+        return [known[model] for model in models]
 
     def _find(self, models: Sequence[str]) -> None:
         with self._guard:
@@ -199,11 +201,11 @@ class CallFactory:
             self._wires[name] = _open_wire(name)
         return self._wires[name]
 
-    def _plan(self, kind: CallKind, options: CallOptions, first: Candidate, bound_nano: int) -> PlannedCall:
+    def _plan(self, kind: CallKind, options: CallOptions, candidate: Candidate, bound_nano: int) -> PlannedCall:
         return PlannedCall(
             kind=kind,
-            model=first.route.asked,
-            provider=first.route.provider,
+            model=candidate.route.asked,
+            provider=candidate.route.provider,
             bound_nano=bound_nano,
             step=options.step,
             user_id=options.user_id,
@@ -236,7 +238,7 @@ def _open_wire(name: WireName) -> Wire:
 
 async def _those_that_fit(question: Question, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates whose window holds the prompt. Raises `ContextWindowError` where none does."""
-    bound = upper_bound(question.messages, question.tools, None)
+    bound = question.prompt_bound
     if all(candidate.window is None or bound <= candidate.window for candidate in candidates):
         return list(candidates)
     # The cheap bound is several times the truth, so only a prompt that it cannot clear is counted.
@@ -265,7 +267,7 @@ def checked_messages(messages: str | Sequence[Mapping[str, Any]]) -> Messages:
 
 
 def _check(position: int, message: Any) -> None:
-    if not isinstance(message, Mapping):
+    if not isinstance(message, (dict, Mapping)):  # a dict is known at once, by its type
         raise InvalidInputError(
             f"messages[{position}] must be a dict with role and content, not {type(message).__name__}"
         )
@@ -273,7 +275,7 @@ def _check(position: int, message: Any) -> None:
     role, content = fields.get("role"), fields.get("content")
     if role not in _ROLES:
         raise InvalidInputError(f"messages[{position}] has role {role!r}; use one of {', '.join(_ROLES)}")
-    if not isinstance(content, str | list) and not (content is None and fields.get("tool_calls")):
+    if not isinstance(content, (str, list)) and not (content is None and fields.get("tool_calls")):
         raise InvalidInputError(f"messages[{position}] ({role}) has no content; give text or a list of parts")
     if isinstance(content, str) and not content.strip() and role == "user":
         raise InvalidInputError(f"messages[{position}] (user) is blank; say something")

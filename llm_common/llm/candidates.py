@@ -9,10 +9,11 @@ from llm_common.llm.model_info import ModelInfo
 from llm_common.llm.output_modes import mode_for, with_output
 from llm_common.llm.pricing import Price, bound_nano, cost_nano
 from llm_common.llm.structured import OutputSpec
-from llm_common.llm.tokens import upper_bound
+from llm_common.llm.tokens import format_bound, upper_bound
 from llm_common.llm.wire import Route, Wire, WireRequest
 from llm_common.models import DefaultEffort, DefaultTemperature, PriceSource, Usage
 from llm_common.money import to_nano
+from llm_common.values import value
 
 __all__ = ["Candidate", "Charge", "Messages", "Question"]
 
@@ -28,7 +29,7 @@ class Charge:
     usage: Usage = Usage()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Question:
     """What the caller wants, whoever answers it. `reasks` is how often a misfit answer is asked for again."""
 
@@ -40,6 +41,15 @@ class Question:
     tool_choice: str | Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     reasks: int = 2
+    _bound: int | None = field(default=None, init=False, compare=False, repr=False)
+
+    @property
+    def prompt_bound(self) -> int:
+        """The most tokens that messages and tools can have. Every candidate is judged by it, so it is found once."""
+        if self._bound is None:
+            object.__setattr__(self, "_bound", upper_bound(self.messages, self.tools))
+            assert self._bound is not None
+        return self._bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +107,10 @@ class Candidate:
 
     def bound(self, question: Question, request: WireRequest) -> int:
         """The most that one request can cost, in nano-dollars."""
-        response_format = request.response_format or request.extra.get("response_format")
-        prompt = upper_bound(request.messages, request.tools, response_format)
+        as_asked = request.messages is question.messages and request.tools is question.tools
+        prompt = question.prompt_bound if as_asked else upper_bound(request.messages, request.tools)
+        if response_format := request.response_format or request.extra.get("response_format"):
+            prompt += format_bound(response_format)
         if self.window is not None:
             # The cheap bound can be several times the truth, and what is beyond the window is refused, not billed.
             prompt = min(prompt, self.window)

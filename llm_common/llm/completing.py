@@ -14,13 +14,13 @@ T = TypeVar("T")
 ResultT = TypeVar("ResultT", bound=Completion[Any] | Embeddings)
 
 
-async def completion_of(asking: Asking) -> Completion[Any]:
+def completion_of(asking: Asking) -> Awaitable[Completion[Any]]:
     """Ask, settle, tell the hooks. Raises what the asking raises, after it was settled."""
 
     def recorded(answer: Answer) -> tuple[str, str | None]:
         return answer.wire.answered_by, answer.wire.text
 
-    return await settled(asking, asking.answer, recorded, lambda answer, seconds: _completion(asking, answer, seconds))
+    return settled(asking, asking.answer, recorded, lambda answer, seconds: _completion(asking, answer, seconds))
 
 
 async def settled(

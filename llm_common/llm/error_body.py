@@ -47,7 +47,7 @@ def error_in(payload: Json) -> Json | None:
     choices = payload.get("choices")
     if isinstance(choices, list) and choices:
         first = cast("list[object]", choices)[0]
-        if isinstance(first, Mapping) and cast("Json", first).get("error"):
+        if isinstance(first, (dict, Mapping)) and cast("Json", first).get("error"):
             return cast("Json", first)
     return None
 

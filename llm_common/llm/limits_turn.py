@@ -76,7 +76,7 @@ class Gate:
 
 def tokens_of(candidate: Candidate, question: Question, messages: Messages) -> int:
     """How many tokens a request is taken to use, before anybody knows."""
-    prompt = upper_bound(messages, question.tools, None) // BYTES_PER_TOKEN
+    prompt = upper_bound(messages, question.tools) // BYTES_PER_TOKEN
     answer = question.max_tokens or min(_USUAL_ANSWER, candidate.output_limit(question))
     return prompt + answer
 

@@ -6,18 +6,23 @@ written tokens together) is longer than a threshold, the whole request is billed
 without a rate of its own is billed as fresh input, reasoning without one as output: what is unknown is never free.
 """
 
-from dataclasses import dataclass
-from decimal import Context, Decimal, localcontext
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Context, Decimal
+from itertools import accumulate
+from typing import Self, TypeVar, cast
 
 from llm_common.exceptions import InvalidInputError
 from llm_common.models import Usage
-from llm_common.money import to_nano
+from llm_common.money import billable_nano
 
 __all__ = ["Price", "Rates", "Tier", "bound_nano", "cost_nano"]
 
-# The host's own decimal context may be short; sums of products of rates and token counts must be exact.
+T = TypeVar("T")
+
+# The host's own decimal context may be short; a rate must be taken as it is.
 _EXACT = Context(prec=100)
+_MOST_DECIMALS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +81,6 @@ class Rates:
     def billed_reasoning(self) -> Decimal:
         return self.output if self.reasoning is None else self.reasoning
 
-    @property
-    def dearest_prompt(self) -> Decimal:
-        return max(self.input, self.billed_cache_read, self.billed_cache_write, self.billed_cache_write_1h)
-
-    @property
-    def dearest_output(self) -> Decimal:
-        return max(self.output, self.billed_reasoning)
-
 
 @dataclass(frozen=True, slots=True)
 class Tier:
@@ -103,36 +100,111 @@ class Price:
     rates: Rates
     tiers: tuple[Tier, ...] = ()
     per_request: Decimal = Decimal(0)
+    bill: "Bill" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check("per_request", self.per_request)
         thresholds = [tier.above for tier in self.tiers]
         if thresholds != sorted(set(thresholds)) or any(above < 0 for above in thresholds):
             raise InvalidInputError(f"a price's tiers must have rising thresholds of at least 0, not {thresholds}")
+        object.__setattr__(self, "bill", _bill_of(self.per_request, self.rates, self.tiers))
 
-    def rates_at(self, prompt_tokens: int) -> Rates:
-        """The rates of a request whose prompt, cached and written tokens included, has this length."""
-        reached = [tier.rates for tier in self.tiers if prompt_tokens > tier.above]
-        return reached[-1] if reached else self.rates
+
+@dataclass(frozen=True, slots=True)
+class WholeRates:
+    """What a token of each bucket is billed at, in parts of a nano-dollar."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+    reasoning: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """A price in whole numbers: as exact as its decimals, at a third of their CPU, which every call spends twice.
+
+    Both by the length beyond which they hold, ascending, from -1: `tiers` has the rates of a request, `dearest` the
+    highest (of a prompt's token, of an answer's) that any request up to the next length meets.
+    """
+
+    parts_per_nano: int
+    per_request: int
+    tiers: tuple[tuple[int, WholeRates], ...]
+    dearest: tuple[tuple[int, tuple[int, int]], ...]
+
+
+def _reached(tiers: Sequence[tuple[int, T]], prompt_tokens: int) -> T:
+    """What holds for a prompt of this length, its cached and written tokens included."""
+    for above, held in reversed(tiers):
+        if prompt_tokens > above:
+            return held
+    raise InvalidInputError(f"a prompt cannot have {prompt_tokens} tokens")
+
+
+def _bill_of(per_request: Decimal, rates: Rates, tiers: tuple[Tier, ...]) -> Bill:
+    billed = [_billed(rates), *(_billed(tier.rates) for tier in tiers)]
+    digits = max(_decimals(amount) for amount in (per_request, *(rate for each in billed for rate in each)))
+    # Nano-dollars have nine decimals; a rate with more is a whole number of their parts.
+    parts_per_nano = 10 ** max(0, digits - 9)
+
+    def whole(dollars: Decimal) -> int:
+        return int(dollars.scaleb(max(digits, 9), context=_EXACT))
+
+    every = [WholeRates(*map(whole, each)) for each in billed]
+    above = [-1, *(tier.above for tier in tiers)]
+    return Bill(
+        parts_per_nano,
+        whole(per_request),
+        tuple(zip(above, every, strict=True)),
+        tuple(zip(above, accumulate((_dearest(rates) for rates in every), _dearer), strict=True)),
+    )
+
+
+def _billed(rates: Rates) -> tuple[Decimal, ...]:
+    """In the order of `WholeRates`."""
+    return (
+        rates.input,
+        rates.output,
+        rates.billed_cache_read,
+        rates.billed_cache_write,
+        rates.billed_cache_write_1h,
+        rates.billed_reasoning,
+    )
+
+
+def _dearest(rates: WholeRates) -> tuple[int, int]:
+    prompt = max(rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h)
+    return prompt, max(rates.output, rates.reasoning)
+
+
+def _dearer(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return max(one[0], other[0]), max(one[1], other[1])
+
+
+def _decimals(dollars: Decimal) -> int:
+    return max(0, -cast("int", dollars.as_tuple().exponent))
 
 
 def cost_nano(price: Price, usage: Usage) -> int:
     """The cost of one request in nano-dollars: exact, and rounded up once, at the end."""
-    rates = price.rates_at(usage.prompt_tokens)
+    bill = price.bill
+    rates = _reached(bill.tiers, usage.prompt_tokens)
     # These two are parts of another bucket; a provider that reports more than the whole must not be billed twice.
     written_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
     reasoning = min(usage.reasoning_tokens, usage.output_tokens)
-    with localcontext(_EXACT):
-        dollars = (
-            price.per_request
-            + usage.input_tokens * rates.input
-            + usage.cache_read_tokens * rates.billed_cache_read
-            + (usage.cache_write_tokens - written_1h) * rates.billed_cache_write
-            + written_1h * rates.billed_cache_write_1h
-            + (usage.output_tokens - reasoning) * rates.output
-            + reasoning * rates.billed_reasoning
-        )
-        return to_nano(dollars, name="the cost of this call")
+    parts = (
+        bill.per_request
+        + usage.input_tokens * rates.input
+        + usage.cache_read_tokens * rates.cache_read
+        + (usage.cache_write_tokens - written_1h) * rates.cache_write
+        + written_1h * rates.cache_write_1h
+        + (usage.output_tokens - reasoning) * rates.output
+        + reasoning * rates.reasoning
+    )
+    return billable_nano(-(-parts // bill.parts_per_nano), name="the cost of this call")
 
 
 def bound_nano(price: Price, *, prompt_tokens: int, output_tokens: int) -> int:
@@ -141,14 +213,10 @@ def bound_nano(price: Price, *, prompt_tokens: int, output_tokens: int) -> int:
     Nobody knows beforehand what will be read from a cache or written to one, so every token is taken at the
     dearest rate that a prompt of up to this length can meet.
     """
-    reachable = [price.rates, *(tier.rates for tier in price.tiers if prompt_tokens > tier.above)]
-    with localcontext(_EXACT):
-        dollars = (
-            price.per_request
-            + prompt_tokens * max(rates.dearest_prompt for rates in reachable)
-            + output_tokens * max(rates.dearest_output for rates in reachable)
-        )
-        return to_nano(dollars, name="the worst case of this call")
+    bill = price.bill
+    prompt, output = _reached(bill.dearest, prompt_tokens)
+    parts = bill.per_request + prompt_tokens * prompt + output_tokens * output
+    return billable_nano(-(-parts // bill.parts_per_nano), name="the worst case of this call")
 
 
 def _per_token(name: str, dollars: Decimal | str) -> Decimal:
@@ -161,3 +229,5 @@ def _per_token(name: str, dollars: Decimal | str) -> Decimal:
 def _check(name: str, rate: Decimal | None) -> None:
     if rate is not None and not (rate.is_finite() and rate >= 0):
         raise InvalidInputError(f"price {name} must be zero or a positive number of US dollars, not {rate}")
+    if rate is not None and (_decimals(rate) > _MOST_DECIMALS or rate > 10**9):
+        raise InvalidInputError(f"price {name}={rate} is no price of a token or a request; check the unit")

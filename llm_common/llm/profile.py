@@ -53,6 +53,8 @@ class Profile:
     @property
     def limits(self) -> Mapping[str, Limits]:
         """What binds every request made with this profile, beside the client's own limits."""
+        if self is NO_PROFILE:
+            return {}
         own = Limits(
             concurrency=self.concurrency,
             requests_per_minute=self.requests_per_minute,

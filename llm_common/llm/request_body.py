@@ -52,8 +52,8 @@ def _json(request: WireRequest | EmbeddingRequest, body: Mapping[str, Any]) -> b
 
 def extra_headers(request: WireRequest | EmbeddingRequest) -> Mapping[str, str]:
     """Headers that the caller adds with `extra_headers={...}`, as the OpenAI SDK spells it."""
-    headers: object = request.extra.get("extra_headers")
-    return cast("Mapping[str, str]", headers) if isinstance(headers, Mapping) else {}
+    headers: object = request.extra.get("extra_headers") or {}
+    return cast("Mapping[str, str]", headers) if isinstance(headers, (dict, Mapping)) else {}
 
 
 def prompt_text(request: WireRequest | EmbeddingRequest) -> str:

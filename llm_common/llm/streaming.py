@@ -22,7 +22,6 @@ from llm_common.llm.output_modes import instance_in, misfit, unwrapped
 from llm_common.llm.partial_output import Delta, PartialOutput
 from llm_common.llm.streamed_answer import StreamedAnswer
 from llm_common.llm.structured import SchemaMismatchError
-from llm_common.llm.tokens import upper_bound
 from llm_common.llm.wire import WireAnswer, WireChunk
 from llm_common.models import CallStatus, Completion, Usage
 
@@ -259,7 +258,7 @@ class CompletionStream:
         if seen.usage is not None or seen.cost_usd is not None:
             return opened.candidate.charge(seen.usage, seen.cost_usd, bound=opened.bound)
         # No usage came, so charge what is known to have been used, each token as short as a token can be.
-        prompt = upper_bound(asking.question.messages, asking.question.tools, None)
+        prompt = asking.question.prompt_bound
         used = Usage(input_tokens=prompt, output_tokens=seen.output_bytes)
         return Charge(min(opened.bound, opened.candidate.charge(used, None, bound=opened.bound).nano), "estimate", used)
 

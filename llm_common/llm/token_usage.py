@@ -44,15 +44,18 @@ def cost_in(payload: Json) -> Decimal | None:
 
 def _openai(usage: Json, prompt: int) -> Usage:
     details = _mapping(usage.get("prompt_tokens_details"))
-    read = _first(
-        _count(details, "cached_tokens"),
-        _count(usage, "cache_read_input_tokens"),
-        _count(usage, "prompt_cache_hit_tokens"),  # DeepSeek
+    # Servers fill unknown spellings with 0, so the first that counted something wins.
+    read = (
+        _count(details, "cached_tokens")
+        or _count(usage, "cache_read_input_tokens")
+        or _count(usage, "prompt_cache_hit_tokens")  # DeepSeek
+        or 0
     )
-    written = _first(
-        _count(details, "cache_write_tokens"),  # OpenRouter
-        _count(details, "cache_creation_tokens"),  # LiteLLM
-        _count(usage, "cache_creation_input_tokens"),
+    written = (
+        _count(details, "cache_write_tokens")  # OpenRouter
+        or _count(details, "cache_creation_tokens")  # LiteLLM
+        or _count(usage, "cache_creation_input_tokens")
+        or 0
     )
     output = _count(usage, "completion_tokens") or 0
     total = _count(usage, "total_tokens")
@@ -65,7 +68,7 @@ def _openai(usage: Json, prompt: int) -> Usage:
         cache_write_tokens=written,
         output_tokens=output,
         reasoning_tokens=min(output, _reasoning(usage)),
-        cache_write_1h_tokens=min(written, _kept_an_hour(usage, details)),
+        cache_write_1h_tokens=min(written, _kept_an_hour(usage, details)) if written else 0,
     )
 
 
@@ -100,14 +103,8 @@ def _count(source: Json, name: str) -> int | None:
     value = source.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TOKENS:
-        return None
-    return value
-
-
-def _first(*counts: int | None) -> int:
-    # Servers fill unknown spellings with 0, so the first that counted something wins.
-    return next((count for count in counts if count), 0)
+    # By its type: True is an int, too.
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
 def _dollars(value: object) -> Decimal | None:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-__all__ = ["FILE_TOKENS", "IMAGE_TOKENS", "count", "fits", "text_bound", "upper_bound"]
+__all__ = ["FILE_TOKENS", "IMAGE_TOKENS", "count", "fits", "format_bound", "text_bound", "upper_bound"]
 
 #: The most that one image counts for: gpt-4o-mini at high detail, 2,833 + 8 tiles x 5,667
 #: (https://developers.openai.com/api/docs/guides/images-vision). Most models count a thirtieth of it.
@@ -47,7 +47,7 @@ Texts = Iterable[Mapping[str, Any]]
 _Measure = Callable[[str], int]
 
 
-def upper_bound(messages: Texts, tools: Texts = (), response_format: Mapping[str, Any] | None = None) -> int:
+def upper_bound(messages: Texts, tools: Texts = ()) -> int:
     """The most tokens that a prompt in OpenAI's shapes can have, for any byte-pair tokenizer. O(bytes), no tables.
 
     Images and files count as `IMAGE_TOKENS` and `FILE_TOKENS`, whatever their size. The result can be beyond a
@@ -58,9 +58,12 @@ def upper_bound(messages: Texts, tools: Texts = (), response_format: Mapping[str
         total += _PER_MESSAGE + _of_value(message, _bytes, _part_bound)
     if tools := list(tools):
         total += _FOR_TOOLS + _json_bytes(tools)
-    if response_format:
-        total += _FOR_SCHEMA + _json_bytes(response_format)
     return total
+
+
+def format_bound(response_format: Mapping[str, Any]) -> int:
+    """The most tokens that a `response_format` adds to a prompt."""
+    return _FOR_SCHEMA + _json_bytes(response_format)
 
 
 def text_bound(text: str) -> int:
@@ -103,13 +106,12 @@ def _of_value(value: Any, measure: _Measure, part: Callable[[Mapping[str, Any]],
     """Everything that is text in a message, keys too; media by their kind."""
     if isinstance(value, str):
         return measure(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # a dict is known at once, by its type
         mapping = cast("Mapping[str, Any]", value)
-        media = part(mapping)
-        if media is not None:
+        if "type" in mapping and (media := part(mapping)) is not None:
             return media
         return sum([_of_item(key, item, measure, part) for key, item in mapping.items()])
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         items = cast("list[Any]", value)
         return sum(_PER_PART + _of_value(item, measure, part) for item in items)
     return 0 if value is None else measure(str(value))

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from llm_common.models import ToolCall, Usage
+from llm_common.values import value
 
 __all__ = [
     "EmbeddingRequest",
@@ -40,7 +41,7 @@ class Route:
     api_key: str | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class WireRequest:
     """One request. `messages`, `tools` and `response_format` are in OpenAI's shapes.
 
@@ -57,7 +58,7 @@ class WireRequest:
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class WireAnswer:
     """One complete answer. `usage` is None where the provider sent none; `cost_usd` is the provider's own figure."""
 
@@ -81,7 +82,7 @@ class ToolCallDelta:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class WireChunk:
     """One piece of a stream. `usage` and `cost_usd` come once, near the end, if they come.
 

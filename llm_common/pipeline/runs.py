@@ -34,6 +34,7 @@ class StepLedger:
     """Pays for one step's call. Its settlement stores the answer and prolongs the lease in the same transaction."""
 
     wants_answer = True
+    waits = True
 
     def __init__(self, tracker: CostTracker, db: Database, lease: Lease, step: StepOutput) -> None:
         self._tracker, self._db, self._lease, self._step = tracker, db, lease, step

@@ -36,6 +36,7 @@ class OutageLedger:
     """
 
     wants_answer = False
+    waits = True
 
     def __init__(self, ledger: RecordingLedger, outage: Outage) -> None:
         self._ledger = ledger

@@ -1,10 +1,12 @@
 """Budgets within one process."""
 
 import asyncio
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from llm_common.ledger import Ledger
 from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation
 
+T = TypeVar("T")
 _NANO = Decimal("0.000000001")
 
 
@@ -227,3 +230,19 @@ async def test_a_dead_call_is_charged_to_the_model_asked_last():
     await ledger.reserve(call(100))
     with pytest.raises(BudgetExceededError):
         await ledger.reserve(replace(call(41), model="b"))
+
+
+def test_nothing_waits():
+    """It says that it does not wait, and so is never carried through as a task: each method ends in its first step."""
+    ledger = LocalLedger([limit(1_000)])
+    assert not ledger.waits
+
+    def at_once(work: Coroutine[object, object, T]) -> T:
+        with pytest.raises(StopIteration) as ended:
+            work.send(None)
+        return ended.value.value
+
+    reservation = at_once(ledger.reserve(call(60)))
+    at_once(ledger.settle(at_once(ledger.extend(reservation, 10, model="m", provider="p")), cost(5)))
+    at_once(ledger.release(at_once(ledger.reserve(call(60)))))
+    at_once(ledger.record(call(), cost(5)))

@@ -140,7 +140,7 @@ class DirectWire:
             if not route.api_key.isprintable():  # before a connection is opened for it
                 raise ValueError("the key has a line break or another control character in it")
             headers["Authorization"] = f"Bearer {route.api_key}"
-        session = await self._sessions.get()
+        session = self._sessions.held() or await self._sessions.get()
         return await session.post(
             f"{route.base_url}{path}",
             data=body,

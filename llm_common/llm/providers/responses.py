@@ -19,7 +19,8 @@ async def read_whole(route: Route, response: aiohttp.ClientResponse, largest: in
     """The body. Raises `InvalidAnswerError` beyond `largest` bytes, and whatever aiohttp raises."""
     pieces: list[bytes] = []
     size = 0
-    while piece := await response.content.readany():
+    while not response.content.at_eof():
+        piece = await response.content.readany()
         size += len(piece)
         if size > largest:
             raise too_large(route, "an answer")

@@ -28,12 +28,16 @@ class Sessions:
         # Several threads, each with a loop of its own, may come at the same time.
         self._guard = threading.Lock()
 
+    def held(self) -> aiohttp.ClientSession | None:
+        """The running loop's session, where there is one."""
+        held = self._by_loop.get(asyncio.get_running_loop())
+        return None if held is None else held[0]
+
     async def get(self) -> aiohttp.ClientSession:
         """The running loop's session, made first where there is none."""
+        if held := self.held():
+            return held
         loop = asyncio.get_running_loop()
-        held = self._by_loop.get(loop)
-        if held is not None:
-            return held[0]
         session = self._make()
         keeper = self._until_the_loop_ends(loop, session)
         with self._guard:

@@ -214,12 +214,11 @@ def test_every_entry_of_the_map_can_be_read() -> None:
     """No entry of the installed map trips the reader, and none has a tier cheaper than what is below it."""
     for name, entry in litellm_map().entries.items():
         found = model_info(provider_of(entry), name, entry).price
-        below = found.rates if found else None
-        for tier in found.tiers if found else ():
-            assert below is not None
-            assert tier.rates.dearest_prompt >= below.dearest_prompt, name
-            assert tier.rates.dearest_output >= below.dearest_output, name
-            below = tier.rates
+        if found is None:
+            continue
+        for (_, rates), (_, dearest) in zip(found.bill.tiers, found.bill.dearest, strict=True):
+            prompt = max(rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h)
+            assert (prompt, max(rates.output, rates.reasoning)) == dearest, name
 
 
 def test_modes_that_are_not_text_are_left_out() -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from decimal import Decimal, localcontext
+from fractions import Fraction
+from math import ceil
 
 import pytest
 from hypothesis import given
@@ -267,6 +269,26 @@ def test_buckets_are_disjoint(base: Rates, usage: Usage) -> None:
 
 
 @given(prices(), usages())
+def test_cost_is_the_exact_sum_rounded_up(price: Price, usage: Usage) -> None:
+    """Reckoned with fractions of the published rates, the cost is the next whole nano-dollar."""
+    above = [tier for tier in price.tiers if usage.prompt_tokens > tier.above]
+    rates = above[-1].rates if above else price.rates
+    exact = Fraction(price.per_request) + sum(Fraction(rate) * tokens for rate, tokens in _buckets(rates, usage))
+    assert cost_nano(price, usage) == ceil(exact * 10**9)
+
+
+def _buckets(rates: Rates, usage: Usage) -> list[tuple[Decimal, int]]:
+    return [
+        (rates.input, usage.input_tokens),
+        (rates.billed_cache_read, usage.cache_read_tokens),
+        (rates.billed_cache_write, usage.cache_write_tokens - usage.cache_write_1h_tokens),
+        (rates.billed_cache_write_1h, usage.cache_write_1h_tokens),
+        (rates.output, usage.output_tokens - usage.reasoning_tokens),
+        (rates.billed_reasoning, usage.reasoning_tokens),
+    ]
+
+
+@given(prices(), usages())
 def test_host_decimal_context_does_not_matter(price: Price, usage: Usage) -> None:
     """A host that works with three digits is billed the same."""
     expected = cost_nano(price, usage), bound_nano(price, prompt_tokens=usage.prompt_tokens, output_tokens=7)
@@ -326,6 +348,13 @@ def test_unusable_rates_are_refused(bad: str) -> None:
         Rates(input=Decimal(1), output=Decimal(1), cache_read=Decimal(bad))
     with pytest.raises(InvalidInputError, match="per_request"):
         Price(Rates(input=Decimal(0), output=Decimal(0)), per_request=Decimal(bad))
+
+
+@pytest.mark.parametrize("odd", ["1e-61", "1e10"])
+def test_what_is_no_price_is_refused(odd: str) -> None:
+    """A rate with so many digits is a mistake, and would make whole numbers of any length."""
+    with pytest.raises(InvalidInputError, match="check the unit"):
+        Rates(input=Decimal(odd), output=Decimal(1))
 
 
 def test_text_that_is_no_number_is_refused() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_common.llm.tokens import FILE_TOKENS, IMAGE_TOKENS, count, fits, upper_bound
+from llm_common.llm.tokens import FILE_TOKENS, IMAGE_TOKENS, count, fits, format_bound, upper_bound
 
 spec = find_spec("litellm")
 assert spec is not None
@@ -67,7 +67,7 @@ def test_bound_covers_tools_and_schemas_however_they_are_written(
     """Providers write tools and schemas into the prompt anew, escaped or not: both fit the bound."""
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     written = json.dumps(tools, ensure_ascii=escaped)
-    bound = upper_bound(user("x"), tools, {"type": "json_schema", "json_schema": {"schema": schema}})
+    bound = upper_bound(user("x"), tools) + format_bound({"type": "json_schema", "json_schema": {"schema": schema}})
     assert all(2 * tokens(written) - 40 <= bound for tokens in tokenizers.values())
 
 
