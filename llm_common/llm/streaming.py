@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -17,7 +17,7 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.asking import Asking
 from llm_common.llm.candidates import Candidate, Charge
-from llm_common.llm.limits_turn import Turn
+from llm_common.llm.limits_turn import FREE, Turn
 from llm_common.llm.output_modes import instance_in, misfit, unwrapped
 from llm_common.llm.partial_output import Delta, PartialOutput
 from llm_common.llm.streamed_answer import StreamedAnswer
@@ -108,7 +108,9 @@ class CompletionStream:
 
     async def _open_once(self, asking: Asking, candidate: Candidate) -> _Opened:
         async with AsyncExitStack() as leaving:
-            turn = await leaving.enter_async_context(asking.turn(candidate, asking.question.messages))
+            turn = FREE
+            if asking.gate is not None:
+                turn = await leaving.enter_async_context(asking.turn(candidate, asking.question.messages))
             opened = await self._opened_in(leaving, turn, asking, candidate)
             # From here on they are left by whoever closes the stream.
             opened.leaving = leaving.pop_all()
@@ -124,10 +126,12 @@ class CompletionStream:
         context = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
         turn.sends()
         try:
-            # The wait for the first piece begins with the request: its headers may be what does not come.
-            async with _patient(self._patience.first_token, candidate, "no first token"):
-                chunks = await leaving.enter_async_context(context)
-                first = await self._first_piece(candidate, chunks)
+            if self._patience.first_token is None:  # the usual case, and a timer costs
+                chunks, first = await self._begun(leaving, context, candidate)
+            else:
+                # The wait for the first piece begins with the request: its headers may be what does not come.
+                async with _patient(self._patience.first_token, candidate, "no first token"):
+                    chunks, first = await self._begun(leaving, context, candidate)
         except LLMError as error:
             asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
@@ -138,11 +142,18 @@ class CompletionStream:
             raise
         return _Opened(candidate, bound, started, leaving, turn, chunks, first, time.monotonic() - started)
 
-    async def _first_piece(self, candidate: Candidate, chunks: AsyncIterator[WireChunk]) -> WireChunk:
+    async def _begun(
+        self,
+        leaving: AsyncExitStack,
+        context: AbstractAsyncContextManager[AsyncIterator[WireChunk]],
+        candidate: Candidate,
+    ) -> tuple[AsyncIterator[WireChunk], WireChunk]:
+        """The stream once its first piece has come, and that piece."""
+        chunks = await leaving.enter_async_context(context)
         async for chunk in chunks:
             self._seen.add(chunk)
             if chunk.text or chunk.tool_calls:
-                return chunk
+                return chunks, chunk
         self._seen.answer(candidate.route)
         raise AssertionError("a stream without a piece of an answer is refused above")
 
@@ -264,7 +275,7 @@ class CompletionStream:
 
 
 @asynccontextmanager
-async def _patient(seconds: float | None, candidate: Candidate, what: str) -> AsyncGenerator[None]:
+async def _patient(seconds: float, candidate: Candidate, what: str) -> AsyncGenerator[None]:
     """Turn waiting for longer than `seconds` into an error that says for what."""
     try:
         async with asyncio.timeout(seconds):
