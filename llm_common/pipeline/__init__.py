@@ -5,9 +5,11 @@ Bills are built in; for another subject give the pipeline an `AnalysisSpec`.
 
 from llm_common.pipeline.analysis import AnalysisPipeline
 from llm_common.pipeline.claims import JUDGED, Citation, Claim, Stated
+from llm_common.pipeline.engine import Engine
 from llm_common.pipeline.events import PipelineEvent
 from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis, Impact
 from llm_common.pipeline.many import Enqueued, Item, RunResult
+from llm_common.pipeline.ray_engine import RayEngine
 from llm_common.pipeline.schemas import (
     Analysis,
     AnalysisResult,
@@ -29,11 +31,13 @@ __all__ = [
     "BillAnalysis",
     "Citation",
     "Claim",
+    "Engine",
     "Enqueued",
     "Impact",
     "Item",
     "PipelineEvent",
     "Prompts",
+    "RayEngine",
     "ResearchFailure",
     "ReviewCritique",
     "RunResult",

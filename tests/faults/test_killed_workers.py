@@ -6,56 +6,35 @@ LLM_COMMON_KILL_RUNS=250 makes it long (some minutes); the suite kills fewer.
 import asyncio
 import logging
 import os
-import random
-import re
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
-from llm_common.pipeline import Item
-from llm_common.testing import ChatRequest, FakeProvider, Reply
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing import FakeProvider
+from llm_common.testing.answers import answer_search
+from tests.faults.killed_runs import (
+    MODELS,
+    Provider,
+    every_run_completed_once,
+    expire_what_died,
+    items,
+    no_finished_step_was_paid_again,
+    rows,
+    spent,
+)
 
 _log = logging.getLogger(__name__)
 
 RUNS = int(os.environ.get("LLM_COMMON_KILL_RUNS", "24"))
 WORKERS, CONCURRENCY = 2, 6
-MODEL = "openrouter/z-ai/glm-5.3"
-MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}
-TEXT = "SECTION 1. The board shall pay ${},000 to the county."
 PROGRAM = str(Path(__file__).with_name("queue_worker.py"))
-
-
-def items(count: int) -> list[Item]:
-    return [Item(f"AB-{number}", TEXT.format(number + 1), "California") for number in range(count)]
-
-
-class Provider:
-    """Answers each call after a moment, so that kills meet calls under way; notes who asked, when, for which step."""
-
-    def __init__(self) -> None:
-        self.fake: FakeProvider
-        self.asked: list[tuple[tuple[str, str], datetime]] = []
-        self._chance = random.Random(11)
-
-    def chat(self, request: ChatRequest) -> Reply:
-        found = re.search(r'<source id="BILL" title="[^"]*(AB-\d+)', request.last_user_text)
-        assert found is not None
-        asked = set((request.schema or {}).get("properties", {}))
-        step = "research" if "queries" in asked else "review:1" if "passed" in asked else "generate"
-        self.asked.append(((found[1], step), datetime.now(UTC)))
-        return Reply(text=answer_chat(request).text, delay=self._chance.uniform(0.02, 0.2))
 
 
 @pytest.fixture
@@ -63,11 +42,6 @@ def provider() -> Iterator[Provider]:
     provider = Provider()
     with FakeProvider.serve_in_thread(answer=provider.chat, search_answer=answer_search) as provider.fake:
         yield provider
-
-
-async def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(dsn) as connection:
-        return await (await connection.execute(query)).fetchall()  # pyright: ignore[reportArgumentType]
 
 
 @contextmanager
@@ -106,40 +80,6 @@ async def until_all_ended(dsn: str) -> None:
             await asyncio.sleep(0.2)
 
 
-async def every_run_completed_once(dsn: str) -> None:
-    assert await rows(dsn, "SELECT status, count(*) FROM pipeline_runs GROUP BY 1") == [("completed", RUNS)]
-    assert await rows(dsn, "SELECT count(DISTINCT bill_id) FROM pipeline_runs WHERE analysis_json IS NOT NULL") == [
-        (RUNS,)
-    ]
-
-
-async def no_finished_step_was_paid_again(dsn: str, provider: Provider) -> None:
-    """No request arrived for a step that was already stored."""
-    stored = {
-        (bill, key): at
-        for bill, key, at in await rows(
-            dsn,
-            "SELECT r.bill_id, s.key, s.timestamp FROM pipeline_steps s JOIN pipeline_runs r ON r.id = s.run_id "
-            "WHERE s.status = 'completed' AND s.model IS NOT NULL",
-        )
-    }
-    assert len(stored) == 3 * RUNS
-    assert {call for call, _ in provider.asked} == set(stored)
-    assert [call for call, at in provider.asked if at > stored[call]] == []
-
-
-async def expire_what_died(dsn: str) -> None:
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        await connection.execute("UPDATE cost_reservations SET expires_at = clock_timestamp() - interval '1 second'")
-    async with CostTracker(dsn) as tracker:
-        while await tracker.expire():
-            pass
-
-
-async def spent(dsn: str) -> Decimal:
-    return (await rows(dsn, "SELECT sum(cost_usd) FROM cost_tracking"))[0][0]
-
-
 @pytest.fixture(params=["psycopg", "pgbouncer"])
 def workers_dsn(request: pytest.FixtureRequest, dsn: str) -> str:
     """How the workers reach the database: directly, or through a transaction pooler."""
@@ -155,8 +95,8 @@ async def test_killed_at_random(
     with workers(workers_dsn, environment, lease_seconds=2.0, kill_every=1.0) as kills:
         await until_all_ended(dsn)
     assert kills[0] > 0
-    await every_run_completed_once(dsn)
-    await no_finished_step_was_paid_again(dsn, provider)
+    await every_run_completed_once(dsn, RUNS)
+    await no_finished_step_was_paid_again(dsn, provider, RUNS)
     await expire_what_died(dsn)
     assert await spent(dsn) >= round(provider.fake.billed_usd, 9)
     assert await rows(dsn, "SELECT count(*) FROM cost_reservations") == [(0,)]
@@ -171,8 +111,8 @@ async def test_not_killed(dsn: str, provider: Provider, monkeypatch: pytest.Monk
     await enqueue(dsn, environment, monkeypatch)
     with workers(dsn, environment, lease_seconds=60.0, kill_every=0.0):
         await until_all_ended(dsn)
-    await every_run_completed_once(dsn)
-    await no_finished_step_was_paid_again(dsn, provider)
+    await every_run_completed_once(dsn, RUNS)
+    await no_finished_step_was_paid_again(dsn, provider, RUNS)
     assert await rows(dsn, "SELECT count(*) FROM cost_reservations") == [(0,)]
     assert float(await spent(dsn)) == pytest.approx(float(provider.fake.billed_usd), abs=RUNS * 1e-8)
     assert set(Counter(call for call, _ in provider.asked).values()) == {1}

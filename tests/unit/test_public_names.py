@@ -21,7 +21,7 @@ MODULES = [
     "llm_common.db",
 ]
 
-HEAVY = ("litellm", "openai", "instructor", "supabase", "psycopg", "aiohttp", "httpx", "pydantic")
+HEAVY = ("litellm", "openai", "instructor", "supabase", "psycopg", "aiohttp", "httpx", "pydantic", "ray")
 
 
 @pytest.mark.parametrize("module", MODULES)
