@@ -34,9 +34,9 @@ def main() -> None:
         _OTHERS[name](arguments)
         return
     parser = ArgumentParser(prog="python -m benchmarks", description="Speed as ratios of medians against peers.")
-    parser.add_argument("--rounds", type=int, default=8, help="processes of each, the first to warm up (default 8)")
-    parser.add_argument("--calls", type=int, default=2_000, help="calls in each process (default 2000)")
-    parser.add_argument("--streams", type=int, default=200, help="streams in each process (default 200)")
+    parser.add_argument("--rounds", type=int, default=4, help="processes of each, the first to warm up (default 4)")
+    parser.add_argument("--calls", type=int, default=400, help="calls in each process (default 400)")
+    parser.add_argument("--streams", type=int, default=40, help="streams in each process (default 40)")
     parser.add_argument("--concurrency", type=int, default=50, help="calls at a time (default 50)")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these, next to aiohttp and litellm")
     parser.add_argument("--folder", type=Path, help="where the ledger's Postgres lives meanwhile; default: temporary")
