@@ -1,11 +1,12 @@
 """`llm-common analyze`: the main job on one bill, or on many."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -43,6 +44,12 @@ def analyze(
     ] = None,
     max_rounds: Annotated[int, typer.Option(min=0, help="How often the draft may be refined.")] = 2,
     concurrency: Annotated[int, typer.Option(min=1, help="Of several bills, so many at the same time.")] = 8,
+    engine: Annotated[
+        Literal["asyncio", "ray"],
+        typer.Option(
+            help="Where: here, or on the Ray cluster of RAY_ADDRESS, whose nodes have the keys and DATABASE_URL."
+        ),
+    ] = "asyncio",
     enqueue: Annotated[
         bool, typer.Option("--enqueue", help="Only put them into the queue, for `llm-common worker`.")
     ] = False,
@@ -60,7 +67,12 @@ def analyze(
     from llm_common.cli.bills import STANDARD_INPUT, BillFiles, read_bill
 
     chosen = _chosen(model, models or [])
-    if len(bills) == 1 and not enqueue and not Path(bills[0]).is_dir():
+    if engine == "ray" and (enqueue or database_url or data_dir or not os.environ.get("DATABASE_URL")):
+        raise InvalidInputError(
+            "--engine ray needs a database that the nodes reach: set DATABASE_URL, here and there, and leave out "
+            "--database-url, --data-dir and --enqueue"
+        )
+    if len(bills) == 1 and engine == "asyncio" and not enqueue and not Path(bills[0]).is_dir():
         name = bill_id or _name(bills[0])
         interruptible(_one(read_bill(bills[0]), name, jurisdiction, chosen, max_rounds, json, database_url, data_dir))
         return
@@ -78,7 +90,14 @@ def analyze(
             if enqueue:
                 return await enqueue_all(here, files, jurisdiction, wanted, max_rounds=max_rounds, as_json=json)
             return await analyze_all(
-                here, files, jurisdiction, wanted, concurrency=concurrency, max_rounds=max_rounds, as_json=json
+                here,
+                files,
+                jurisdiction,
+                wanted,
+                concurrency=concurrency,
+                max_rounds=max_rounds,
+                as_json=json,
+                engine=engine,
             )
 
     raise typer.Exit(interruptible(work()))

@@ -15,8 +15,10 @@ from rich.progress import Progress as Bar
 from llm_common.cli.bills import BillFiles
 from llm_common.cli.errors import exit_code
 from llm_common.cli.terminal import notes, results
+from llm_common.cli.workplace import NODE_PIPELINE
 from llm_common.exceptions import LLMCommonError
 from llm_common.money import format_usd
+from llm_common.pipeline.engine import EngineName
 
 if TYPE_CHECKING:
     from llm_common.cli.workplace import Workplace
@@ -34,11 +36,17 @@ async def analyze_all(
     concurrency: int,
     max_rounds: int,
     as_json: bool,
+    engine: EngineName = "asyncio",
 ) -> int:
     """Analyse them; gives the exit code: 0 where all are completed, else 1 or, where all failed for it, 2."""
     with _Totals(len(bills)) as totals:
         stream = here.pipeline.stream_many(
-            bills.items(jurisdiction), models, concurrency=concurrency, max_rounds=max_rounds
+            bills.items(jurisdiction),
+            models,
+            concurrency=concurrency,
+            max_rounds=max_rounds,
+            engine=engine,
+            factory=NODE_PIPELINE if engine == "ray" else None,
         )
         async with aclosing(stream) as many:
             async for result in many:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from llm_common.cli.terminal import notes
 from llm_common.cost_tracker import CostTracker
 from llm_common.db import Database
+from llm_common.exceptions import ConfigurationError
 from llm_common.llm.catalogue import Catalogue
 from llm_common.llm.routing import resolve
 from llm_common.llm_client import LLMClient
@@ -19,7 +20,10 @@ from llm_common.search.zai import ZaiProvider
 from llm_common.settings import Settings
 from llm_common.web_search import WebSearchClient
 
-__all__ = ["Workplace", "workplace"]
+__all__ = ["NODE_PIPELINE", "Workplace", "node_pipeline", "workplace"]
+
+#: Where a node of a Ray cluster finds the pipeline of a command.
+NODE_PIPELINE = "llm_common.cli.workplace:node_pipeline"
 
 #: Which models a command uses where none is named: the first provider with a key decides. A quick one writes the
 #: queries, a strong one the analysis; another one reviews where there is another.
@@ -73,6 +77,17 @@ async def workplace(database_url: str | None, data_dir: Path | None) -> AsyncGen
         llm = await stack.enter_async_context(LLMClient(cost_tracker=tracker, settings=settings))
         search = await stack.enter_async_context(_search(settings, db, tracker, offline=offline))
         yield Workplace(settings, db, llm, search, tracker, _models(settings), offline)
+
+
+@asynccontextmanager
+async def node_pipeline() -> AsyncGenerator[AnalysisPipeline]:
+    """On a node of a Ray cluster, with the node's own settings: they must be there, nothing is made up instead."""
+    if not os.environ.get("DATABASE_URL"):
+        raise ConfigurationError("DATABASE_URL is not set on a node; set it there, to the database of the runs")
+    if not Settings.from_environment().keys:
+        raise ConfigurationError("no provider's key is set on a node; set there what is set where the command runs")
+    async with workplace(None, None) as here:
+        yield here.pipeline
 
 
 async def _scripted(stack: AsyncExitStack) -> Settings:

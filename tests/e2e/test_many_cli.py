@@ -196,3 +196,11 @@ def test_cancel_and_score(bills, dsn):
     assert "0.75" in llm_common("runs", "score", second, "0.75", "--note", "good", DATABASE_URL=dsn).stdout
     assert llm_common("runs", "score", second, "7.5", DATABASE_URL=dsn).returncode == 2
     assert llm_common("runs", "list", "--status", "odd", DATABASE_URL=dsn).returncode == 2
+
+
+def test_ray_needs_a_database_that_its_nodes_reach(bills, dsn):
+    """Without DATABASE_URL, or with a database that only this process knows, nothing is begun."""
+    for arguments in ((), ("--database-url", dsn)):
+        refused = llm_common("analyze", bills, *PLACE, "--engine", "ray", *arguments)
+        assert refused.returncode == 2
+        assert "set DATABASE_URL, here and there" in " ".join(refused.stderr.split())

@@ -22,8 +22,11 @@ from typing import Any
 
 import pytest
 
-from llm_common.exceptions import ConfigurationError, ContentPolicyError
+from llm_common.cli.workplace import NODE_PIPELINE
+from llm_common.exceptions import ConfigurationError, ContentPolicyError, PipelineError
 from llm_common.pipeline import Item, RayEngine
+from llm_common.pipeline.ray_actor import PipelineActor
+from llm_common.pipeline.ray_engine import _Crew
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.answers import answer_search
 from tests.faults import ray_host
@@ -71,7 +74,8 @@ def cluster() -> Iterator[Cluster]:
     # Not below pytest's folder: the path of a Unix socket has at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     settings = folder / "settings.json"
-    environment = {**os.environ, "RAY_HOST_SETTINGS": str(settings), "PYTHONPATH": str(Path.cwd())}
+    plain = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    environment = {**plain, "RAY_HOST_SETTINGS": str(settings), "PYTHONPATH": str(Path.cwd())}
     with (
         subprocess.Popen(
             [sys.executable, PROGRAM, str(folder)],
@@ -199,6 +203,33 @@ async def test_leaving_gives_the_runs_back(deploy: Deploy, dsn: str) -> None:
             await all_actors_are_gone()
 
 
+async def test_an_actor_that_is_gone_for_good(deploy: Deploy, provider: Provider, dsn: str) -> None:
+    """What an actor had in hand when somebody ended it goes to the others; without any, the run waits in the queue."""
+    deploy(provider.fake, 1.0)
+    async with ray_host.bills() as pipeline:
+        ours = await pipeline.enqueue(items(2), MODELS)
+        first, second = (str(run.run_id) for run in ours)
+        actor_type = ray.remote(num_cpus=0.1, max_restarts=-1, max_task_retries=-1)(PipelineActor)
+        actors = [actor_type.remote(BILLS, pipeline.code_version) for _ in range(2)]
+        crew = _Crew(ray, actors, BILLS)
+        for actor in actors:
+            await actor.check.remote()
+        await crew.is_ready()
+        working = asyncio.ensure_future(crew.finish(first))
+        while not provider.asked:
+            await asyncio.sleep(0.02)
+        ray.kill(actors[0])
+        await working
+        ray.kill(actors[1])
+        with pytest.raises(PipelineError, match=f"run {second} waits in the queue: no actor"):
+            await crew.finish(second)
+        await crew.close()
+    assert await rows(dsn, "SELECT bill_id, status FROM pipeline_runs ORDER BY 1") == [
+        ("AB-0", "completed"),
+        ("AB-1", "queued"),
+    ]
+
+
 def answer_duties(request: ChatRequest) -> Answer | Fault:
     if "AB-1" in request.last_user_text:
         return Fault.content_filter()
@@ -236,8 +267,9 @@ async def test_results_and_errors_are_the_hosts_own(deploy: Deploy) -> None:
         ("tests.faults.nowhere:bills", ConfigurationError, "there is no module 'tests.faults.nowhere'"),
         (DUTIES, ConfigurationError, "gives a pipeline of code duties@"),
         (BROKEN, RuntimeError, "this host has no such setting"),
+        (NODE_PIPELINE, ConfigurationError, "DATABASE_URL is not set on a node"),
     ],
-    ids=["missing", "another spec", "broken"],
+    ids=["missing", "another spec", "broken", "no settings"],
 )
 async def test_a_factory_that_is_not_right_is_told_at_once(
     deploy: Deploy, provider: Provider, dsn: str, factory: str, kind: type[Exception], told: str
@@ -249,6 +281,31 @@ async def test_a_factory_that_is_not_right_is_told_at_once(
             await pipeline.run_many(items(1), MODELS, engine="ray", factory=factory)
     assert raised.value.__notes__ == [f"raised by the factory {factory} on a Ray worker"]
     assert await rows(dsn, "SELECT count(*) FROM pipeline_runs") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (("-c", "from llm_common.cli import main; main()", "analyze", "--engine", "ray"), "3 of 3 analysed"),
+        (("examples/analysis_on_ray.py", "--concurrency", "2"), "AB-2: The board shall pay"),
+    ],
+    ids=["command line", "example"],
+)
+async def test_a_folder_in_one_command(
+    cluster: Cluster, provider: Provider, dsn: str, tmp_path: Path, program: tuple[str, ...], told: str
+) -> None:
+    """With the settings of the nodes, shipped with the job as `ray job submit` does it."""
+    for item in items(3):
+        (tmp_path / f"{item.bill_id}.txt").write_text(item.bill_text)
+    settings = {**provider.fake.environment(), "DATABASE_URL": dsn}
+    job = {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"env_vars": settings}})}
+    command = [sys.executable, *program, str(tmp_path), "--jurisdiction", "California"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env={**os.environ, **settings, **job}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+    await every_run_completed_once(dsn, 3)
 
 
 async def test_without_a_cluster(deploy: Deploy, provider: Provider, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
