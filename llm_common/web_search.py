@@ -4,6 +4,7 @@ async with WebSearchClient() as search:                    # ZAI_API_KEY; DATABA
     hits = await search.search("California SB 277 fiscal impact", domains=["*.gov"], recency="1y")
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -16,6 +17,7 @@ from llm_common.local_ledger import LocalLedger
 from llm_common.memory_cache import MemoryCache
 from llm_common.money import to_nano
 from llm_common.outage import Outage
+from llm_common.per_loop import PerLoop
 from llm_common.search.cached_search import CachedSearch
 from llm_common.search.chain import Chain
 from llm_common.search.entry import Entry
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["QueryResult", "SearchOutcome", "SearchProvider", "SearchResult", "WebSearchClient"]
 
 _log = logging.getLogger(__name__)
+
+#: Of all `search_many` calls of a client. Each search takes the database four times: beyond some hundreds they would
+#: only wait for its connections, and use up their time there.
+_MANY_AT_ONCE = 200
 
 
 class WebSearchClient:
@@ -97,6 +103,7 @@ class WebSearchClient:
         self._db, self._owns_db = self._find_database(supabase_client)
         self._ledger = cost_tracker
         self._project = project
+        self._turns = PerLoop(lambda: asyncio.Semaphore(_MANY_AT_ONCE))
         self._outage = Outage("the search cache in Postgres", "searches go on without it")
         self._statistics = [
             Statistics(_name(one), self._db.search_cache if self._db else None, self._outage)
@@ -217,13 +224,15 @@ class WebSearchClient:
     ) -> list[QueryResult]:
         """Many searches, `concurrency` at a time; one `QueryResult` for each, in order. One failure sinks no other.
 
-        After `timeout` seconds the rest is `late`. `on_progress(done, total)` is called after each.
+        At most 200 of all such searches of a client are under way; a search's own time begins with its turn. After
+        `timeout` seconds the rest is `late`. `on_progress(done, total)` is called after each.
         """
 
         async def one(query: str) -> list[SearchResult]:
-            return await self.search(
-                query, count, domains, recency, ledger=ledger, step=step, user_id=user_id, run_id=run_id
-            )
+            async with self._turns.get():
+                return await self.search(
+                    query, count, domains, recency, ledger=ledger, step=step, user_id=user_id, run_id=run_id
+                )
 
         return await run_many(queries, one, concurrency=concurrency, timeout=timeout, on_progress=on_progress)
 

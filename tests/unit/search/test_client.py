@@ -264,25 +264,37 @@ async def test_what_is_late_does_not_hold_up_the_rest(search, fake_provider):
     assert [r.body["search_query"] for r in fake_provider.requests].count("slow") == 1
 
 
-async def test_at_most_concurrency_searches_run_at_once(search, fake_provider):
-    """Twenty queries, three at a time."""
+class Counting(LocalLedger):
+    """Counts how many searches are under way, and how many were at most."""
+
     running, most = 0, 0
 
-    class Counting(LocalLedger):
-        async def reserve(self, call):
-            nonlocal running, most
-            running += 1
-            most = max(most, running)
-            return await super().reserve(call)
+    async def reserve(self, call):
+        self.running += 1
+        self.most = max(self.most, self.running)
+        return await super().reserve(call)
 
-        async def settle(self, reservation, outcome):
-            nonlocal running
-            running -= 1
-            await super().settle(reservation, outcome)
+    async def settle(self, reservation, outcome):
+        self.running -= 1
+        await super().settle(reservation, outcome)
 
-    outcomes = await search.search_many([f"q{i}" for i in range(20)], concurrency=3, ledger=Counting())
+
+async def test_at_most_concurrency_searches_run_at_once(search, fake_provider):
+    """Twenty queries, three at a time."""
+    ledger = Counting()
+    outcomes = await search.search_many([f"q{i}" for i in range(20)], concurrency=3, ledger=ledger)
     assert {outcome.status for outcome in outcomes} == {"ok"}
-    assert most == 3
+    assert ledger.most == 3
+
+
+async def test_a_crowd_of_many_searches_waits_for_its_turn(search, fake_provider):
+    """Many runs at once search two hundred queries at a time between them, and all of them are answered."""
+    fake_provider.script(*[Reply(results=(HIT,), delay=0.3)] * 200)
+    ledger = Counting()
+    crowd = [[f"q{run}-{number}" for number in range(100)] for run in range(3)]
+    outcomes = await asyncio.gather(*(search.search_many(queries, concurrency=100, ledger=ledger) for queries in crowd))
+    assert {outcome.status for many in outcomes for outcome in many} == {"ok"}
+    assert ledger.most == 200
 
 
 async def test_a_progress_callback_that_raises_is_heard(search):
