@@ -65,16 +65,17 @@ class LLMClient:
     >>> async with LLMClient() as llm:
     ...     print(await llm.chat("What is a bill?", "openai/gpt-4o-mini"))
 
-    `provider` is where a bare model name goes; None lets the name and the keys that are set decide. `api_key`
-    and `base_url` default to the environment's (`OPENAI_API_KEY`, `OPENAI_BASE_URL`, ...). `budget_limit_usd` is
-    a limit per UTC day. `cost_tracker` is the ledger; without one calls are recorded through `DATABASE_URL`, and
+    `provider` is where a bare model name goes; None lets the name and the keys that are set decide. `api_key` and
+    `base_url` default to the environment's (`OPENAI_API_KEY`, `OPENAI_BASE_URL`, ...). `budget_limit_usd` is a
+    limit per UTC day. `cost_tracker` is the ledger; without one calls are recorded through `DATABASE_URL`, and
     where that is not set the budget holds within this process and one warning says that nothing is recorded.
     `timeout` (seconds) is for a whole call, retries and fallbacks included. `prices` tells or overrides what a
-    model costs. `hooks` hear of each call. `limits` are by provider or by model: `{"zai": Limits(concurrency=4)}`.
-    Requests wait for them until the deadline; `limiter` keeps their counters, in this client or with
-    `SharedLimits(db)` in Postgres. `response_cache` (`llm_common.response_cache`) answers questions of `complete` and
-    `chat` that were asked before. `profiles` are what a call's `profile=` chooses from; default: `Profiles()`, read
-    when the first call wants one. Raises `ConfigurationError` for settings that cannot be right.
+    model costs (`Price`), or all that is known of it (`ModelInfo`). `hooks` hear of each call. `limits` are by
+    provider or by model: `{"zai": Limits(concurrency=4)}`. Requests wait for them until the deadline; `limiter`
+    keeps their counters, in this client or with `SharedLimits(db)` in Postgres. `response_cache`
+    (`llm_common.response_cache`) answers questions of `complete` and `chat` that were asked before. `profiles` are
+    what a call's `profile=` chooses from; default: `Profiles()`, read when the first call wants one. Raises
+    `ConfigurationError` for settings that cannot be right.
 
     One client serves many tasks, several event loops in turn, and threads.
     """
@@ -91,7 +92,7 @@ class LLMClient:
         model: str | None = None,
         timeout: float = 120.0,
         wire: "WireName | None" = None,
-        prices: "Mapping[str, Price] | None" = None,
+        prices: "Mapping[str, Price | ModelInfo] | None" = None,
         unknown_price: UnknownPricePolicy | None = None,
         retry: "RetryPolicy | None" = None,
         breakers: "Breakers | None" = None,
@@ -373,6 +374,21 @@ class LLMClient:
         """
         return await self._factory().info(model)
 
+    @overload
+    def stream(
+        self, messages: Messages, model: str | None = None, *, response_model: None = None, **kwargs: Any
+    ) -> "CompletionStream[None]": ...
+
+    @overload
+    def stream(
+        self, messages: Messages, model: str | None = None, *, response_model: type[T], **kwargs: Any
+    ) -> "CompletionStream[T]": ...
+
+    @overload
+    def stream(
+        self, messages: Messages, model: str | None = None, *, response_model: Any, **kwargs: Any
+    ) -> "CompletionStream[Any]": ...
+
     def stream(
         self,
         messages: Messages,
@@ -395,7 +411,7 @@ class LLMClient:
         ledger: Ledger | None = None,
         fallback_on_content_policy: bool = False,
         **extra: Any,
-    ) -> "CompletionStream":
+    ) -> "CompletionStream[Any]":
         """The answer piece by piece: `async with llm.stream(...) as stream: async for delta in stream: ...`.
 
         `first_token_timeout` and `stall_timeout` (seconds) bound the wait for the first piece and between two. Falls

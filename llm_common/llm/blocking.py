@@ -161,29 +161,29 @@ def blocking(
 
 
 def blocking_stream(
-    method: "Callable[Concatenate[ClientT, P], CompletionStream]",
-) -> "Callable[Concatenate[BlockingClient[ClientT], P], BlockingStream]":
+    method: "Callable[Concatenate[ClientT, P], CompletionStream[T]]",
+) -> "Callable[Concatenate[BlockingClient[ClientT], P], BlockingStream[T]]":
     """The same for a method that gives a stream."""
 
     @wraps(method)
-    def open_stream(self: BlockingClient[ClientT], /, *args: P.args, **kwargs: P.kwargs) -> "BlockingStream":
+    def open_stream(self: BlockingClient[ClientT], /, *args: P.args, **kwargs: P.kwargs) -> "BlockingStream[T]":
         return BlockingStream(self.loop_thread(), method(self.client, *args, **kwargs))
 
     return open_stream
 
 
-class BlockingStream:
+class BlockingStream(Generic[T]):
     """A stream for plain loops: `with llm.stream(...) as stream: for delta in stream: ...`.
 
     Each piece is fetched when the loop asks for it; leaving the `with` closes the provider's connection and settles.
     """
 
-    def __init__(self, thread: LoopThread, stream: "CompletionStream") -> None:
+    def __init__(self, thread: LoopThread, stream: "CompletionStream[T]") -> None:
         self._thread = thread
         self._stream = stream
 
     @property
-    def completion(self) -> "Completion[Any]":
+    def completion(self) -> "Completion[T]":
         """The whole answer with usage and cost, once the stream has ended."""
         return self._stream.completion
 

@@ -49,7 +49,7 @@ class ClientConfig:
     api_key: str | None = field(repr=False)
     base_url: str | None
     wire: WireName | None
-    prices: Mapping[str, Price]
+    prices: Mapping[str, Price | ModelInfo]
     unknown_price: UnknownPricePolicy
     budgets: tuple[Budget, ...]
     policy: RetryPolicy

@@ -26,7 +26,7 @@ _FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 class _Client(Protocol):
     async def complete(self, messages: Any, model: str | None = None, /, **arguments: Any) -> Completion[Any]: ...
 
-    def stream(self, messages: Any, model: str | None = None, /, **arguments: Any) -> "CompletionStream": ...
+    def stream(self, messages: Any, model: str | None = None, /, **arguments: Any) -> "CompletionStream[Any]": ...
 
 
 def instructor_client(client: _Client, mode: "Mode | None" = None) -> "AsyncInstructor":
@@ -56,7 +56,7 @@ def instructor_client(client: _Client, mode: "Mode | None" = None) -> "AsyncInst
 
 
 async def _chunks(
-    stream: "CompletionStream", made: "Callable[[Mapping[str, Any]], ChatCompletionChunk]"
+    stream: "CompletionStream[Any]", made: "Callable[[Mapping[str, Any]], ChatCompletionChunk]"
 ) -> "AsyncGenerator[ChatCompletionChunk]":
     """The pieces of a stream; leaving it closes the provider's connection and settles."""
     async with stream:

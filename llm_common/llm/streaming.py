@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from llm_common.exceptions import (
     DeadlineExceededError,
@@ -26,6 +26,8 @@ from llm_common.llm.wire import WireAnswer, WireChunk
 from llm_common.models import CallStatus, Completion, Usage
 
 __all__ = ["CompletionStream", "Delta", "Patience"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class _Opened:
     seconds_to_first_token: float
 
 
-class CompletionStream:
+class CompletionStream(Generic[T]):
     """One streamed answer. Leaving the `async with` closes the provider's connection and settles what was used.
 
         async with llm.stream("Tell me a story") as stream:
@@ -72,11 +74,11 @@ class CompletionStream:
         self._opened: _Opened | None = None
         self._seen = StreamedAnswer()
         self._pieces = PartialOutput(None, ())
-        self._completion: Completion[Any] | None = None
+        self._completion: Completion[T] | None = None
         self._error: LLMError | None = None
 
     @property
-    def completion(self) -> Completion[Any]:
+    def completion(self) -> Completion[T]:
         """The whole answer with usage and cost, once the stream has ended."""
         if self._completion is None:
             raise InvalidInputError("the stream has not ended: read it to its end before asking for its completion")
