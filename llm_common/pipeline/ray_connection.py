@@ -39,6 +39,8 @@ def connected() -> Any:
 
 def _check_answer(address: str) -> None:
     """Raises `OSError` where nobody listens at `host:port` or `ray://host:port`. Other forms are Ray's to judge."""
+    if address == "local":
+        raise ConnectionError("RAY_ADDRESS is local, with which Ray would start a cluster of its own")
     if found := _ADDRESS.fullmatch(address):
         try:
             socket.create_connection((found["host"], int(found["port"])), timeout=_ANSWERS_WITHIN).close()

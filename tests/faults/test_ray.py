@@ -4,6 +4,7 @@ LLM_COMMON_KILL_RUNS=100 makes it long (some minutes); the suite kills fewer.
 """
 
 import asyncio
+import importlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from llm_common.cli.workplace import NODE_PIPELINE
 from llm_common.exceptions import ConfigurationError, ContentPolicyError, PipelineError
 from llm_common.pipeline import Item, RayEngine
 from llm_common.pipeline.ray_actor import PipelineActor
+from llm_common.pipeline.ray_connection import connected
 from llm_common.pipeline.ray_engine import _Crew
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.answers import answer_search
@@ -204,7 +206,7 @@ async def test_leaving_gives_the_runs_back(deploy: Deploy, dsn: str) -> None:
 
 
 async def test_an_actor_that_is_gone_for_good(deploy: Deploy, provider: Provider, dsn: str) -> None:
-    """What an actor had in hand when somebody ended it goes to the others; without any, the run waits in the queue."""
+    """What an actor had in hand when somebody ended it goes to the others; without any, the run is left for later."""
     deploy(provider.fake, 1.0)
     async with ray_host.bills() as pipeline:
         ours = await pipeline.enqueue(items(2), MODELS)
@@ -218,16 +220,29 @@ async def test_an_actor_that_is_gone_for_good(deploy: Deploy, provider: Provider
         working = asyncio.ensure_future(crew.finish(first))
         while not provider.asked:
             await asyncio.sleep(0.02)
-        ray.kill(actors[0])
+        at_work = next(actor for actor, runs in crew._in_hand.items() if runs)
+        ray.kill(at_work)
         await working
-        ray.kill(actors[1])
-        with pytest.raises(PipelineError, match=f"run {second} waits in the queue: no actor"):
+        ray.kill(next(actor for actor in actors if actor is not at_work))
+        with pytest.raises(PipelineError, match=f"run {second} is left: no actor"):
             await crew.finish(second)
         await crew.close()
-    assert await rows(dsn, "SELECT bill_id, status FROM pipeline_runs ORDER BY 1") == [
-        ("AB-0", "completed"),
-        ("AB-1", "queued"),
-    ]
+    assert await rows(dsn, "SELECT bill_id FROM pipeline_runs WHERE status = 'completed'") == [("AB-0",)]
+
+
+async def test_what_is_not_installed_on_the_nodes_is_told(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Actors whose code is only here are no reason to wait, or to try without end."""
+    (tmp_path / "only_here.py").write_text("class Actor:\n    async def check(self): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    actor_type = ray.remote(max_restarts=-1, max_task_retries=-1)(importlib.import_module("only_here").Actor)
+    connected()
+    crew = _Crew(ray, [actor_type.remote()], BILLS)
+    told = "ModuleNotFoundError: No module named 'only_here'; install llm-common and the factory's module on every node"
+    with pytest.raises(ConfigurationError, match=told):
+        await crew.is_ready()
+    await crew.close()
 
 
 def answer_duties(request: ChatRequest) -> Answer | Fault:
@@ -308,12 +323,21 @@ async def test_a_folder_in_one_command(
     await every_run_completed_once(dsn, 3)
 
 
-async def test_without_a_cluster(deploy: Deploy, provider: Provider, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster that is not there is told at once, with what to do, before anything is written."""
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [("127.0.0.1:1", "nothing answers there"), ("local", "Ray would start a cluster of its own")],
+)
+async def test_without_a_cluster(
+    deploy: Deploy, provider: Provider, dsn: str, monkeypatch: pytest.MonkeyPatch, address: str, told: str
+) -> None:
+    """A cluster that is not there is told at once, with what to do, before anything is written; none is started."""
     deploy(provider.fake, 60.0)
     await asyncio.to_thread(ray.shutdown)
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("RAY_ADDRESS", address)
     async with ray_host.bills() as pipeline:
-        with pytest.raises(ConfigurationError, match=r"RAY_ADDRESS is 127\.0\.0\.1:1, and nothing answers"):
+        with pytest.raises(ConfigurationError, match=told) as raised:
             await pipeline.run_many(items(1), MODELS, engine="ray", factory=BILLS)
+    assert f"RAY_ADDRESS is {address}" in str(raised.value)
+    assert "ray start --head" in str(raised.value)
+    assert not ray.is_initialized()
     assert await rows(dsn, "SELECT count(*) FROM pipeline_runs") == [(0,)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import subprocess
 import sys
 from typing import Any
 
@@ -58,6 +59,13 @@ async def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ConfigurationError, match=r"pip install llm-common\[ray\]"):
         async with RayEngine("app:pipeline").opened(pipeline, concurrency=1, on_event=None):
             pass
+
+
+def test_ray_is_loaded_where_it_is_used() -> None:
+    """Naming the engine loads nothing heavy."""
+    program = "import sys; from llm_common.pipeline import RayEngine; RayEngine('a:b'); print('ray' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
 
 
 class Stubborn(Exception):  # noqa: N818
