@@ -10,11 +10,12 @@ import psycopg
 
 from llm_common import CostTracker
 from llm_common.pipeline import Item
-from llm_common.testing import ChatRequest, FakeProvider, Reply
+from llm_common.testing import ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.answers import answer_chat
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}
+STEPS = ("research", "generate", "review:1")
 TEXT = "SECTION 1. The board shall pay ${},000 to the county."
 
 
@@ -23,19 +24,27 @@ def items(count: int) -> list[Item]:
 
 
 class Provider:
-    """Answers each call after a moment, so that kills meet calls under way; notes who asked, when, for which step."""
+    """Answers each call after a moment, so that kills meet calls under way; notes who asked, when, for which step.
+
+    `left_waiting`: the first call for each of these is not answered, so that only the end of its worker ends it.
+    """
 
     def __init__(self) -> None:
         self.fake: FakeProvider
+        self.left_waiting: set[tuple[str, str]] = set()
         self.asked: list[tuple[tuple[str, str], datetime]] = []
         self._chance = random.Random(11)
 
-    def chat(self, request: ChatRequest) -> Reply:
+    def chat(self, request: ChatRequest) -> Reply | Fault:
         found = re.search(r'<source id="BILL" title="[^"]*(AB-\d+)', request.last_user_text)
         assert found is not None
         asked = set((request.schema or {}).get("properties", {}))
         step = "research" if "queries" in asked else "review:1" if "passed" in asked else "generate"
-        self.asked.append(((found[1], step), datetime.now(UTC)))
+        call = (found[1], step)
+        self.asked.append((call, datetime.now(UTC)))
+        if call in self.left_waiting:
+            self.left_waiting.remove(call)
+            return Fault.stall()
         return Reply(text=answer_chat(request).text, delay=self._chance.uniform(0.02, 0.2))
 
 

@@ -21,6 +21,7 @@ from llm_common.testing import FakeProvider
 from llm_common.testing.answers import answer_search
 from tests.faults.killed_runs import (
     MODELS,
+    STEPS,
     Provider,
     every_run_completed_once,
     expire_what_died,
@@ -89,12 +90,18 @@ def workers_dsn(request: pytest.FixtureRequest, dsn: str) -> str:
 async def test_killed_at_random(
     workers_dsn: str, dsn: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two workers, one of them killed every second: every run completes once, and what the provider billed is there."""
+    """Two workers, one of them killed every second: every run completes once, and what the provider billed is there.
+
+    In each step at least one call was under way when its worker was killed.
+    """
+    provider.left_waiting = {(f"AB-{number}", step) for number, step in enumerate(STEPS)}
     environment = dict(provider.fake.environment())
     await enqueue(dsn, environment, monkeypatch)
     with workers(workers_dsn, environment, lease_seconds=2.0, kill_every=1.0) as kills:
         await until_all_ended(dsn)
     assert kills[0] > 0
+    cut_off = Counter(step for (_, step), times in Counter(call for call, _ in provider.asked).items() if times > 1)
+    assert set(cut_off) == set(STEPS)
     await every_run_completed_once(dsn, RUNS)
     await no_finished_step_was_paid_again(dsn, provider, RUNS)
     await expire_what_died(dsn)
@@ -103,6 +110,7 @@ async def test_killed_at_random(
     assert await rows(dsn, "SELECT * FROM check_cost_ledger('default')") == []
     told = (RUNS, kills[0], len(provider.fake.requests), provider.fake.billed_usd, await spent(dsn))
     _log.info("%d runs, %d kills, %d requests, billed %.6f, spent %.6f", *told)
+    _log.info("bills whose call was cut off, by step: %s", dict(cut_off))
 
 
 async def test_not_killed(dsn: str, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
