@@ -15,12 +15,14 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LAST_TIMES = 5
+
 
 class Outage:
     """Calls go through `call`. After a failure nobody asks for `pause` seconds; then one call tries again.
 
-    `patience` bounds one call, in seconds. `what` is the subject of the log line: "the search cache in Postgres".
-    `instead` says what happens meanwhile.
+    `patience` bounds one call, in seconds; the last one has five times as much. `what` is the subject of the log line:
+    "the search cache in Postgres". `instead` says what happens meanwhile.
     """
 
     def __init__(
@@ -49,8 +51,15 @@ class Outage:
     async def call(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What `make()` gives. Raises its `DatabaseError`, or `DatabaseUnavailableError` for slow or paused."""
         self._admit()
+        return await self._asked(make, self._patience)
+
+    async def last_call(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Like `call`, for who will not come again: it also asks what failed a moment ago, and waits longer."""
+        return await self._asked(make, _LAST_TIMES * self._patience)
+
+    async def _asked(self, make: Callable[[], Coroutine[Any, Any, T]], patience: float) -> T:
         try:
-            result = await self._bounded(make())
+            result = await self._bounded(make(), patience)
         except DatabaseError as error:
             self._failed(error)
             raise
@@ -70,16 +79,16 @@ class Outage:
             # This call tries; the others keep off until it has an answer.
             self._down_until = self._clock() + max(self._pause, self._patience)
 
-    async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _bounded(self, work: Coroutine[Any, Any, T], patience: float) -> T:
         task = asyncio.create_task(work)
         try:
-            done, _ = await asyncio.wait({task}, timeout=self._patience)
+            done, _ = await asyncio.wait({task}, timeout=patience)
         except asyncio.CancelledError:
             self._leave(task)
             raise
         if not done:
             self._leave(task)
-            raise DatabaseUnavailableError(f"{self._what} gave no answer within {self._patience:g} s")
+            raise DatabaseUnavailableError(f"{self._what} gave no answer within {patience:g} s")
         return task.result()
 
     def _leave(self, task: asyncio.Task[Any]) -> None:

@@ -274,10 +274,10 @@ class WebSearchClient:
         """Let what is under way land, hand the counters over, and close what this client opened on this loop."""
         if "_chain" in self.__dict__:
             await self._chain.aclose()
+        await asyncio.gather(*(statistics.aclose() for statistics in self._statistics))
+        # After the hits, which may wait in it.
         if isinstance(self.__dict__.get("ledger"), OutageLedger):
-            await self.__dict__["ledger"].catch_up()
-        for statistics in self._statistics:
-            await statistics.aclose()
+            await self.__dict__["ledger"].aclose()
         if self._db is not None and self._owns_db:
             await self._db.aclose()
 

@@ -1,8 +1,9 @@
 """A ledger that lets searches go on while its database is away, and writes them down when it is back."""
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,8 @@ class _Owed:
     """A row that the database has yet to take. Writing it twice does no harm."""
 
     write: Callable[[], Coroutine[Any, Any, None]]
-    call: PlannedCall
+    model: str
+    calls: int
     cost_nano: int
 
 
@@ -33,6 +35,7 @@ class OutageLedger:
     """Wraps a ledger without budgets. With budgets it would be wrong: they are a promise that only the database keeps.
 
     What was paid meanwhile waits in this process, and is lost only if the process dies before the database is back.
+    `aclose` tries once more.
     """
 
     wants_answer = False
@@ -102,20 +105,39 @@ class OutageLedger:
 
     async def catch_up(self) -> None:
         """Write down what was paid while the database was away, as far as it takes it now."""
+        await self._write_down(self._outage.call)
+
+    async def aclose(self) -> None:
+        """Write it down although the database failed a moment ago; what it does not take even now is told."""
+        await self._write_down(self._outage.last_call)
+        if self._owed:
+            paid = format_usd(to_usd(sum(owed.cost_nano for owed in self._owed)))
+            calls = sum(owed.calls for owed in self._owed)
+            _log.error(
+                "%d searches and cache hits, %s, are not in the ledger, and are lost if the process ends now: "
+                "the database did not take them while the client was closed either",
+                calls,
+                paid,
+            )
+
+    async def _write_down(self, call: Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]) -> None:
         while self._owed:
             owed = self._owed.popleft()
             try:
-                await self._outage.call(owed.write)
+                await call(owed.write)
             except DatabaseError:
                 self._owed.appendleft(owed)
                 return
+            except asyncio.CancelledError:
+                self._owed.appendleft(owed)
+                raise
             except InvalidInputError as error:
                 # The reserve had arrived after all: it is charged when it expires.
                 _log.info("a search is in the ledger already: %s", error)
 
     def _owe(self, write: Callable[[], Coroutine[Any, Any, None]], call: PlannedCall, outcome: Outcome) -> None:
-        self._owed.append(_Owed(write, call, outcome.cost_nano))
+        self._owed.append(_Owed(write, call.model, outcome.calls, outcome.cost_nano))
         if len(self._owed) > _MAX_OWED:
             lost = self._owed.popleft()
             cost = format_usd(to_usd(lost.cost_nano))
-            _log.error("%s paid for %s will be in no ledger: too much waits already", cost, lost.call.model)
+            _log.error("%s paid for %s will be in no ledger: too much waits already", cost, lost.model)

@@ -4,6 +4,7 @@ import logging
 import threading
 import uuid
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass
 
 from llm_common.exceptions import DatabaseError
@@ -46,6 +47,7 @@ class RecordedHits:
         # By the ledger's identity: a host's need not be hashable.
         self._noted: dict[tuple[int, str, str | None, str | None, str | None], _Hits] = {}
         self._rows: deque[_Row] = deque()
+        self._let_go = 0
         self._guard = threading.Lock()
 
     @property
@@ -57,31 +59,59 @@ class RecordedHits:
         with self._guard:
             if key in self._noted or len(self._noted) < _MAX_PAYERS:
                 self._noted.setdefault(key, _Hits(payer, model)).number += 1
+            else:
+                self._let_go += 1
 
     async def hand_over(self) -> None:
-        """Write down what was noted; what the ledger cannot take now goes with the next batch."""
-        while (row := self._next_row()) is not None:
-            ledger = row.payer.ledger
-            if not isinstance(ledger, RecordingLedger):
-                continue
-            try:
-                await ledger.record(row.call, row.outcome)
-            except DatabaseError as error:
-                self._rows.appendleft(row)
-                _log.info("%d cache hits wait for the ledger: %s", row.outcome.calls, error)
-                return
-            except Exception:  # noqa: BLE001 (a host's ledger may raise anything)
-                _log.exception("%d cache hits are not in the ledger", row.outcome.calls)
-            except BaseException:
-                self._rows.appendleft(row)
-                raise
+        """Write down what was noted; what a ledger cannot take now goes with the next batch."""
+        kept: list[_Row] = []
+        # Ledgers that cannot be reached, by identity: their further hits wait together, in one row for each payer.
+        away: set[int] = set()
+        try:
+            while (row := self._next_row(away)) is not None:
+                kept.append(row)
+                if id(row.payer.ledger) not in away and await self._is_done_with(row):
+                    kept.pop()
+                else:
+                    away.add(id(row.payer.ledger))
+        finally:
+            with self._guard:
+                self._rows.extendleft(reversed(kept))
 
-    def _next_row(self) -> _Row | None:
+    async def aclose(self) -> None:
+        """Hand over for the last time, and tell what no ledger took."""
+        await self.hand_over()
+        with self._guard:
+            left = sum(row.outcome.calls for row in self._rows) + sum(hits.number for hits in self._noted.values())
+        if left:
+            _log.error("%d cache hits are not in the ledger, and are lost if the process ends now: it fails", left)
+
+    async def _is_done_with(self, row: _Row) -> bool:
+        """False: its ledger cannot be reached."""
+        ledger = row.payer.ledger
+        if not isinstance(ledger, RecordingLedger):
+            return True
+        try:
+            await ledger.record(row.call, row.outcome)
+        except DatabaseError as error:
+            _log.info("%d cache hits wait for the ledger: %s", row.outcome.calls, error)
+            return False
+        except Exception:  # noqa: BLE001 (a host's ledger may raise anything)
+            _log.exception("%d cache hits are not in the ledger", row.outcome.calls)
+        return True
+
+    def _next_row(self, away: Container[int]) -> _Row | None:
         with self._guard:
             if not self._rows:
-                self._rows.extend(self._row(hits) for hits in self._noted.values())
-                self._noted.clear()
+                ready = [key for key in self._noted if key[0] not in away]
+                self._rows.extend(self._row(self._noted.pop(key)) for key in ready)
+                self._tell_what_was_let_go()
             return self._rows.popleft() if self._rows else None
+
+    def _tell_what_was_let_go(self) -> None:
+        if self._let_go:
+            _log.error("%d cache hits will be in no ledger: those of %d payers wait already", self._let_go, _MAX_PAYERS)
+            self._let_go = 0
 
     def _row(self, hits: _Hits) -> _Row:
         payer = hits.payer

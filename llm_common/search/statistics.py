@@ -1,8 +1,9 @@
 """Hands the counters over to Postgres and the hits to the ledger, in batches and beside the searches."""
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -17,6 +18,8 @@ from llm_common.search.recorded_hits import RecordedHits
 from llm_common.search.upstream import Payer
 
 __all__ = ["Statistics", "report"]
+
+_log = logging.getLogger(__name__)
 
 _BATCH_EVENTS = 50
 _BATCH_SECONDS = 10.0
@@ -66,32 +69,38 @@ class Statistics:
 
     async def flush(self) -> None:
         """Hand over what is pending; what the database does not take now goes with the next batch."""
-        await self._flush_counters()
+        await self._flush_counters(self._outage.call)
         await self._recorded.hand_over()
 
-    async def _flush_counters(self) -> None:
+    async def _flush_counters(self, call: Callable[[Callable[[], Coroutine[Any, Any, None]]], Awaitable[None]]) -> bool:
+        """False: the database does not take them now."""
         functions, batch = self._functions, self._counters.take()
         if functions is None or batch is None:
-            return
+            return True
         try:
-            await self._outage.call(lambda: functions.count(_rows(batch), batch.hits, provider=self._provider))
+            await call(lambda: functions.count(_rows(batch), batch.hits, provider=self._provider))
         except DatabaseError:
             self._counters.give_back(batch)
+            return False
         except asyncio.CancelledError:
             self._counters.give_back(batch)
             raise
+        return True
 
     def totals(self) -> dict[Figure, int]:
         """Everything that this process has counted."""
         return self._counters.totals()
 
     async def aclose(self) -> None:
+        """Hand over for the last time; what is not taken even now is told."""
         pending = self._pending.pop()
         if pending is not None:
             if pending.timer is not None:
                 pending.timer.cancel()
             await asyncio.gather(*pending.flushes)
-        await self.flush()
+        if not await self._flush_counters(self._outage.last_call):
+            _log.warning("get_cache_stats() will lack what provider %s did last: the database fails", self._provider)
+        await self._recorded.aclose()
 
 
 async def report(

@@ -80,6 +80,8 @@ async def test_four_processes_of_two_hundred_callers_cost_one_search(dsn, fake_p
         fake_provider_env.script(Reply(results=(HIT,), delay=0.5))
         await asyncio.gather(*(go(process) for process in workers))
         said = [json.loads(await process.stdout.readline()) for process in workers]
+        # Each hands its counts over while it closes its client, and leaving the stack kills who is not done.
+        assert [await process.wait() for process in workers] == [0] * 4
     assert said == [{"answers": 200, "sizes": [1]}] * 4
     assert len(asked(fake_provider_env)) == 1
     with psycopg.connect(dsn) as connection:
@@ -280,6 +282,11 @@ async def test_with_the_database_down_search_goes_on(unused_tcp_port_of, fake_pr
     assert len(fake_provider_env.requests) == 2
     assert (stats["scope"], stats["memory_hits"]) == ("process", 1)
     assert warnings(caplog) == ["the search cache in Postgres", "the cost ledger in Postgres"]
+    assert (
+        "3 searches and cache hits, $0.020000, are not in the ledger, and are lost if the process ends now"
+        in caplog.text
+    )
+    assert "get_cache_stats() will lack what provider zai did last" in caplog.text
     assert "secret" not in caplog.text
     assert "hunter22" not in caplog.text
 
@@ -332,6 +339,37 @@ async def test_behind_a_locked_table_search_goes_on(dsn, fake_provider_env, capl
     with psycopg.connect(dsn) as connection:
         cached = {query for (query,) in connection.execute("SELECT query FROM web_search_cache")}
     assert cached == {"warm up", "two"}
+
+
+def blocked(onlooker):
+    """The statements that wait for a lock and have not waited for longer than a call's patience."""
+    return set(
+        onlooker.execute(
+            "SELECT pid, query_start FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "AND datname = current_database() AND clock_timestamp() < query_start + interval '1.5 s'"
+        ).fetchall()
+    )
+
+
+@pytest.mark.parametrize("table", ["cost_tracking", "web_search_stats"])
+async def test_what_the_database_takes_late_is_there_after_closing(dsn, fake_provider_env, table):
+    """A last hand-over that the busy database did not answer in time is done again before the client is closed."""
+    search = WebSearchClient(None, dsn)
+    for _ in range(3):
+        await search.search("one")
+    search._outage._patience = search.ledger._outage._patience = 1.0
+    with psycopg.connect(dsn) as blocker, psycopg.connect(dsn, autocommit=True) as onlooker:
+        blocker.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        closing = asyncio.ensure_future(search.aclose())
+        await until(lambda: blocked(onlooker))
+        given_up = blocked(onlooker)
+        await until(lambda: not given_up & blocked(onlooker))
+    await closing
+    with psycopg.connect(dsn) as connection:
+        paid = connection.execute("SELECT kind, calls FROM cost_tracking ORDER BY kind").fetchall()
+        counted = connection.execute("SELECT sum(misses), sum(memory_hits) FROM web_search_stats").fetchone()
+    assert paid == [("cache_hit", 2), ("search", 1)]
+    assert counted == (1, 2)
 
 
 async def test_a_server_that_dies_between_searches_is_survived(dsn, postgres_server, fake_provider_env):

@@ -65,6 +65,24 @@ async def test_it_recovers_by_itself(outage, clock):
     assert await outage.call(dependency) == "ok"
 
 
+async def test_a_last_call_is_made_all_the_same(outage, clock):
+    """Within the pause, and with more patience; its success ends the outage for all."""
+    dependency = Dependency()
+    dependency.error = DatabaseUnavailableError("down")
+    await failing(outage, dependency)
+    with pytest.raises(DatabaseUnavailableError):
+        await outage.last_call(dependency)
+    dependency.error = None
+
+    async def slow():
+        await asyncio.sleep(0.03)
+        return await dependency()
+
+    assert await outage.last_call(slow) == "ok"
+    assert dependency.calls == 3
+    assert not outage.is_down
+
+
 async def test_an_outage_is_logged_once(outage, clock, caplog):
     """However often it fails in between."""
     dependency = Dependency()
