@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 from llm_common.exceptions import ConfigurationError, PipelineError
@@ -9,7 +10,14 @@ from llm_common.pipeline.analysis import AnalysisPipeline
 from llm_common.pipeline.endings import told
 from llm_common.pipeline.factory import load_factory
 
-__all__ = ["PipelineActor"]
+__all__ = ["NotOpened", "PipelineActor"]
+
+
+@dataclass(frozen=True, slots=True)
+class NotOpened:
+    """The actor could not open its pipeline, so the run was not touched."""
+
+    error: Exception
 
 
 class PipelineActor:
@@ -33,7 +41,7 @@ class PipelineActor:
             return portable(error)
         return None
 
-    async def finish(self, run_id: str) -> Exception | None:
+    async def finish(self, run_id: str) -> Exception | NotOpened | None:
         """Carry an enqueued run to its end, wherever it stands; what stopped it, or None: then its result is stored."""
         if self._leaving:
             return _given_back(run_id)
@@ -58,9 +66,13 @@ class PipelineActor:
             return portable(error)
         return None
 
-    async def _finish(self, run_id: str) -> Exception | None:
+    async def _finish(self, run_id: str) -> Exception | NotOpened | None:
         try:
-            await (await self._pipeline()).finish(run_id)
+            pipeline = await self._pipeline()
+        except Exception as error:  # noqa: BLE001 (told to the driver, which has other actors)
+            return NotOpened(portable(error))
+        try:
+            await pipeline.finish(run_id)
         except Exception as error:  # noqa: BLE001 (told to the driver, to whom it is the run's result)
             return portable(error)
         return None

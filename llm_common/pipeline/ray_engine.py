@@ -21,18 +21,17 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from llm_common.exceptions import ConfigurationError, InvalidInputError, PipelineError
+from llm_common.pipeline.analysis import AnalysisPipeline
 from llm_common.pipeline.events import OnEvent
 from llm_common.pipeline.many import CarryOut
+from llm_common.pipeline.ray_actor import NotOpened, PipelineActor
 from llm_common.pipeline.ray_connection import connected
 from llm_common.pipeline.result import analysis_of
 from llm_common.pipeline.schemas import AnalysisResult
 from llm_common.uninterrupted import uninterrupted
-
-if TYPE_CHECKING:
-    from llm_common.pipeline.analysis import AnalysisPipeline
 
 __all__ = ["RayEngine"]
 
@@ -64,7 +63,7 @@ class RayEngine:
 
     @asynccontextmanager
     async def opened(
-        self, pipeline: "AnalysisPipeline[A]", *, concurrency: int, on_event: OnEvent | None
+        self, pipeline: AnalysisPipeline[A], *, concurrency: int, on_event: OnEvent | None
     ) -> AsyncGenerator[CarryOut[A]]:
         """Raises `ConfigurationError` without Ray, without a cluster, or where no actor can open the factory."""
         if on_event is not None:
@@ -96,36 +95,45 @@ class _Crew:
 
     async def is_ready(self) -> None:
         """Wait for the first actor. Raises what is wrong where all have failed."""
-        waiting = self._arriving
-        while waiting and not self._in_hand:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            failures = [failure for task in done if (failure := task.result()) is not None]
-            if not waiting and not self._in_hand:
-                raise failures[0]
+        if await self._idlest() is None:
+            raise next(failure for arrived in self._arriving if (failure := arrived.result()) is not None)
 
     async def finish(self, run_id: str) -> None:
         """Raises what stopped the run."""
-        while self._in_hand:
-            actor = min(self._in_hand, key=self._in_hand.__getitem__)
-            self._in_hand[actor] += 1
-            try:
-                failure = await actor.finish.remote(run_id)
-            except self._ray.exceptions.RayActorError as error:
-                _log.warning("an actor is gone for good, run %s goes to another one: %s", run_id, error)
-                self._in_hand.pop(actor, None)
-                continue
-            except self._ray.exceptions.RayError as error:
-                raise PipelineError(f"Ray lost run {run_id}: {type(error).__name__}", run_id=run_id) from error
-            finally:
-                if actor in self._in_hand:
-                    self._in_hand[actor] -= 1
-            if failure is not None:
-                raise failure
-            return
+        while (actor := await self._idlest()) is not None:
+            outcome = await self._outcome(actor, run_id)
+            if outcome is None:
+                return
+            if not isinstance(outcome, NotOpened):
+                raise outcome
+            # It would be the idlest from now on, and all the other runs would go to it and fail.
+            self._in_hand.pop(actor, None)
+            _log.warning("run %s goes to another actor, because one is out of service: %s", run_id, outcome.error)
         raise PipelineError(
             f"run {run_id} is left: no actor of this call is alive any more; call again, it goes on where it stands",
             run_id=run_id,
         )
+
+    async def _idlest(self) -> Any:
+        """Of the actors that are up, the one with the fewest runs in hand; None where there will be none."""
+        while not self._in_hand:
+            arriving = [actor for actor in self._arriving if not actor.done()]
+            if not arriving:
+                return None
+            await asyncio.wait(arriving, return_when=asyncio.FIRST_COMPLETED)
+        return min(self._in_hand, key=self._in_hand.__getitem__)
+
+    async def _outcome(self, actor: Any, run_id: str) -> Exception | NotOpened | None:
+        self._in_hand[actor] += 1
+        try:
+            return await actor.finish.remote(run_id)
+        except self._ray.exceptions.RayActorError as error:
+            return NotOpened(error)
+        except self._ray.exceptions.RayError as error:
+            raise PipelineError(f"Ray lost run {run_id}: {type(error).__name__}", run_id=run_id) from error
+        finally:
+            if actor in self._in_hand:
+                self._in_hand[actor] -= 1
 
     async def close(self) -> None:
         """Have the runs under way given back, and free the actors."""
@@ -165,8 +173,6 @@ class _Crew:
 
 
 def _actor_type(ray: Any, *, num_cpus: float, max_concurrency: int) -> Any:
-    from llm_common.pipeline.ray_actor import PipelineActor
-
     return ray.remote(
         num_cpus=num_cpus,
         max_concurrency=max_concurrency,

@@ -53,6 +53,18 @@ def duties() -> Any:
     return opened(DUTIES)
 
 
+def twice() -> Any:
+    """Opens in two processes, and in no third one."""
+    folder = Path(os.environ["RAY_HOST_SETTINGS"]).parent
+    for number in range(2):
+        try:
+            (folder / f"opened-{number}").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return opened()
+    raise RuntimeError("opened twice already")
+
+
 @asynccontextmanager
 async def broken() -> AsyncGenerator[AnalysisPipeline[Any]]:
     raise RuntimeError("this host has no such setting")
