@@ -21,6 +21,8 @@ __all__ = ["HttpProvider", "Outgoing", "Wire"]
 #: Fifty results with their summaries are well below; what is longer is not an answer.
 _MAX_BODY_BYTES: Final = 4 * 2**20
 _CONNECT_SECONDS: Final = 10.0
+#: aiohttp's own 100 would have a crowd of searches wait in line for a connection, and lose their time there.
+_CONNECTIONS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class HttpProvider:
 
     def _open(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
             headers={**self._wire.headers(self._key), "Accept": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),
         )

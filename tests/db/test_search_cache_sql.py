@@ -289,3 +289,25 @@ def test_the_service_role_can_do_its_work(dsn):
         ).fetchone()
         assert stored == (True,)
         assert connection.execute("SELECT get_cache_stats()->'entries'").fetchone() == (1,)
+
+
+async def test_a_lease_and_an_answer_do_not_wait_for_the_disk(db, dsn):
+    """A crash may forget them, and then a search is asked again. A hit writes nothing and has nothing to say on it."""
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+
+        async def committing_after(sql, *arguments):
+            answer = await open_call(connection, sql, *arguments)
+            setting = await open_call(connection, "SHOW synchronous_commit")
+            await connection.commit()
+            return answer, setting
+
+        await connection.execute("SET synchronous_commit = on")  # the tests' server waits for no disk at all
+        await connection.commit()
+        asked = "SELECT search_cache_get('k', 'folded k', 60, 30)"
+        found, setting = await committing_after(asked)
+        assert (found["state"], setting) == ("lease", "off")
+        entry = json.dumps({"query": "K", "query_folded": "folded k", "provider": "zai", "results": ROWS})
+        stored = await committing_after("SELECT search_cache_put('k', %s, %s, 60, 0)", found["lease"], entry)
+        assert stored == (True, "off")
+        found, setting = await committing_after(asked)
+        assert (found["state"], setting) == ("hit", "on")

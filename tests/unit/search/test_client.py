@@ -289,12 +289,20 @@ async def test_at_most_concurrency_searches_run_at_once(search, fake_provider):
 
 async def test_a_crowd_of_many_searches_waits_for_its_turn(search, fake_provider):
     """Many runs at once search two hundred queries at a time between them, and all of them are answered."""
-    fake_provider.script(*[Reply(results=(HIT,), delay=0.3)] * 200)
-    ledger = Counting()
+    fake_provider.script(*[Reply(results=(HIT,), delay=1.5)] * 200)
+    ledger, arrived = Counting(), []
     crowd = [[f"q{run}-{number}" for number in range(100)] for run in range(3)]
-    outcomes = await asyncio.gather(*(search.search_many(queries, concurrency=100, ledger=ledger) for queries in crowd))
+
+    def first(_done, _total):
+        arrived.append(len(fake_provider.requests))
+
+    outcomes = await asyncio.gather(
+        *(search.search_many(queries, concurrency=100, ledger=ledger, on_progress=first) for queries in crowd)
+    )
     assert {outcome.status for many in outcomes for outcome in many} == {"ok"}
     assert ledger.most == 200
+    # None of the two hundred waited for a connection while it had its turn.
+    assert arrived[0] == 200
 
 
 async def test_a_progress_callback_that_raises_is_heard(search):
