@@ -1,7 +1,7 @@
 """`python -m benchmarks`: tables, or one JSON document with `--json`. Takes some minutes; best on an idle machine.
 
-`python -m benchmarks ledger`, `search`, `pipeline` and `endurance` measure the ledger, the search cache, whole runs,
-and whether a process stays as small as it was; each has arguments of its own.
+`python -m benchmarks ledger`, `search`, `pipeline`, `queue` and `endurance` measure the ledger, the search cache, whole
+runs, the queue of runs, and whether a process stays as small as it was; each has arguments of its own.
 """
 
 import json
@@ -23,9 +23,10 @@ from benchmarks.endurance import main as endurance
 from benchmarks.imports import ImportCost, imports
 from benchmarks.ledger import main as ledger
 from benchmarks.pipeline import main as pipeline
+from benchmarks.queue import main as queue
 from benchmarks.search import main as search
 
-_OTHERS: Final = {"ledger": ledger, "search": search, "pipeline": pipeline, "endurance": endurance}
+_OTHERS: Final = {"ledger": ledger, "search": search, "pipeline": pipeline, "queue": queue, "endurance": endurance}
 
 
 def main() -> None:

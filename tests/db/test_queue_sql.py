@@ -1,6 +1,7 @@
 """The queue in SQL: whom a run is given to, in which order, and what becomes of it when it is not carried out."""
 
 import asyncio
+import random
 from typing import Any
 
 import psycopg
@@ -310,3 +311,38 @@ def _nodes(plan: dict[str, Any]) -> Any:
     yield plan
     for child in plan.get("Plans", ()):
         yield from _nodes(child)
+
+
+async def test_a_sweep_reads_no_lease_that_holds(db: Database, dsn: str) -> None:
+    """However many runs are being worked on, it reads those whose leases have ended."""
+    await statement(
+        dsn,
+        """INSERT INTO pipeline_runs (bill_id, jurisdiction, models, input, code_version, status, lease_until)
+           SELECT 'B' || n, 'J', '{}', '{}', '1', 'running', now() + interval '1 h' FROM generate_series(1, 5000) n""",
+    )
+    await statement(dsn, "VACUUM (ANALYZE) pipeline_runs")
+    assert await pages(dsn, "sweep_stale_runs()") < 20
+    await statement(dsn, "UPDATE pipeline_runs SET lease_until = now() - interval '1 s' WHERE bill_id IN ('B7', 'B8')")
+    assert (await db.runs.sweep()).queued == 2
+
+
+async def test_the_text_of_a_bill_is_not_read_to_be_dropped(db: Database, dsn: str) -> None:
+    """What hosts see of a run leaves it out before anything is made of it."""
+    [run_id] = await enqueue(db, 1, input={"bill_text": random.Random(1).randbytes(500_000).hex(), "max_rounds": 2})
+    ((size,),) = await statement(dsn, "SELECT pg_column_size(input) / 8192 FROM pipeline_runs")
+    shown = await pages(dsn, f"pipeline_run_json(r) FROM pipeline_runs r WHERE r.id = '{run_id}'")
+    # Once to pass the row to the function, and not again within it.
+    assert size > 100
+    assert shown < 2 * size
+
+
+async def pages(dsn: str, call: str) -> int:
+    """How many pages a call touches, once the catalogue is known."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute("SELECT public.sweep_stale_runs(), public.pipeline_run_json(NULL)")
+        await connection.execute("SELECT public.claim_runs('w', 'none', 1, 60)")
+        query = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT public.{call}"
+        row = await (await connection.execute(query)).fetchone()  # pyright: ignore[reportArgumentType]
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
