@@ -1,12 +1,16 @@
 """Calls over psycopg: our own connections, and the host's pools."""
 
 import asyncio
+import gc
+import logging
+import random
 import socket
 import threading
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -125,6 +129,36 @@ async def test_a_cancelled_call_leaves_the_pool_whole(calls: Database, observer:
     answers = await asyncio.gather(*(calls.call("echo", {"value": [n]}) for n in range(30)))
     assert answers == [[n] for n in range(30)]
     assert len(await backends(observer)) <= MAX_CONNECTIONS
+
+
+async def test_cancelled_at_any_moment_no_connection_is_left_open(
+    empty_dsn: str, observer: psycopg.AsyncConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While it connects, waits or gives back, once or twice: each is closed, before the collector would have to."""
+    chance = random.Random(3)
+    caplog.set_level(logging.ERROR, "psycopg")  # it warns of each cancelled cancellation
+
+    async def in_a_transaction(database: Database) -> None:
+        async with database._sql_transport().transaction() as execute:
+            await execute(b"SELECT pg_sleep(0.001)", ())
+
+    async def cut_off(work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        for _ in range(chance.choice([1, 1, 2])):
+            await asyncio.sleep(chance.uniform(0, 0.02))
+            task.cancel()
+        await asyncio.wait({task})
+
+    for after in (0.01, 60) * 12:
+        async with Database.connect(empty_dsn) as database:
+            works = [database.call("nap", {"seconds": 0.001}) for _ in range(12)]
+            calls = asyncio.gather(*map(cut_off, works), *(cut_off(in_a_transaction(database)) for _ in range(6)))
+            await asyncio.wait({calls}, timeout=after)
+        await calls  # some were still under way when the database was closed
+    gc.collect()  # a connection that was dropped while it was open fails this test
+    async with asyncio.timeout(20):
+        while await backends(observer):
+            await asyncio.sleep(0.01)
 
 
 async def test_broken_idle_connections_are_replaced(calls: Database, observer: psycopg.AsyncConnection) -> None:

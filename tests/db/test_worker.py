@@ -24,6 +24,7 @@ from llm_common.models import CostMetrics
 from llm_common.pipeline import BillAnalysis, Item, Worked, Worker
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.answers import answer_chat, answer_search
+from tests.onlooker import rows
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}
@@ -96,11 +97,6 @@ async def search(db: Database) -> AsyncGenerator[WebSearchClient]:
 @pytest.fixture
 def pipeline(llm: LLMClient, search: WebSearchClient, db: Database) -> AnalysisPipeline:
     return AnalysisPipeline(llm, search, CostTracker(db), db, lease_seconds=2.0, max_attempts=3)
-
-
-async def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(dsn, application_name="onlooker") as connection:
-        return await (await connection.execute(query)).fetchall()  # pyright: ignore[reportArgumentType]
 
 
 async def statuses(dsn: str) -> dict[str, str]:
