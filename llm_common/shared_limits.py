@@ -19,7 +19,17 @@ from uuid import uuid4
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.rate_limits import RateCorrection, RateDemand
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError
-from llm_common.llm.limits import Claim, Demand, LimitName, Permit, Refusal, demands_of, limit_refusal, out_of_turn
+from llm_common.llm.limits import (
+    WAITING_SHARE,
+    Claim,
+    Demand,
+    LimitName,
+    Permit,
+    Refusal,
+    demands_of,
+    limit_refusal,
+    out_of_turn,
+)
 from llm_common.llm.limits_local import LocalLimits
 from llm_common.per_loop import PerLoop
 from llm_common.uninterrupted import uninterrupted
@@ -134,16 +144,17 @@ class SharedLimits:
     async def _at_the_front(
         self, line: _Line, claim: Claim, demands: tuple[Demand, ...], began: float, ends: float
     ) -> Permit | None:
+        deadline = began + (ends - began) / WAITING_SHARE
         # The one before may have found out that the database is away.
         while not self._is_away:
             permit = _SharedPermit(self, str(uuid4()), demands)
-            refusals = await self._take(permit, ends - time.monotonic() + _LEASE_MARGIN)
+            refusals = await self._take(permit, deadline - time.monotonic() + _LEASE_MARGIN)
             if not refusals:
                 return permit
             now = time.monotonic()
             waits = [refusal.wait_us / 1e6 for refusal in refusals if refusal.wait_us is not None]
             if now >= ends or max(waits, default=0.0) > ends - now:
-                raise limit_refusal(claim, refusals, ends - began)
+                raise limit_refusal(claim, refusals, max(0.0, ends - now))
             line.free_at = {
                 refusal.key: now + refusal.wait_us / 1e6
                 for refusal in refusals

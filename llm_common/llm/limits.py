@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from llm_common.exceptions import InvalidInputError, LimitReachedError
 
 __all__ = [
+    "WAITING_SHARE",
     "Claim",
     "Demand",
     "LimitName",
@@ -33,6 +34,9 @@ LimitName = Literal["concurrency", "requests_per_minute", "tokens_per_minute"]
 
 _MINUTE = 60_000_000
 _BURST_SHARE = 10
+#: Of the time that a call has left, a request may spend so much on waiting for its turn. One whose turn comes with the
+#: last seconds would be sent, paid for and cut off.
+WAITING_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +173,8 @@ class Limiter(Protocol):
     async def acquire(self, claim: Claim, *, patience: float) -> Permit:
         """Wait in line until all limits of the claim let one request go, at most `patience` seconds.
 
+        These are `WAITING_SHARE` of the time that the request has in all.
+
         Raises `LimitReachedError`: at once where the wait would be longer. A waiter that is cancelled has taken
         nothing.
         """
@@ -181,11 +187,11 @@ def limit_refusal(claim: Claim, refusals: Sequence[Refusal], patience: float) ->
     worst = max(refusals, key=lambda refusal: -1 if refusal.wait_us is None else refusal.wait_us)
     allowed: object = getattr(claim.limits.get(worst.key), worst.limit, "?")
     if worst.wait_us is None:
-        when = f"the request's turn did not come within the {patience:.3g} seconds that the call had left"
+        when = f"the request's turn did not come within the {patience:.3g} seconds that the call could wait"
     else:
         when = (
             f"the next request may go in {worst.wait_us / 1e6:.3g} seconds, "
-            f"but the call has only {patience:.3g} seconds left"
+            f"but the call can wait for only {patience:.3g} more"
         )
     return LimitReachedError(
         f"limit {worst.limit}={allowed} of {worst.key}: {when}. Nothing was sent. "

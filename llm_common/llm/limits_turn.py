@@ -6,7 +6,7 @@ from typing import Self
 
 from llm_common.exceptions import LimitReachedError, LLMError
 from llm_common.llm.candidates import Candidate, Messages, Question
-from llm_common.llm.limits import Claim, Limiter, Limits, Permit
+from llm_common.llm.limits import WAITING_SHARE, Claim, Limiter, Limits, Permit
 from llm_common.llm.tokens import upper_bound
 from llm_common.models import Usage
 
@@ -60,7 +60,7 @@ class Gate:
         self._always = always
 
     def turn(self, candidate: Candidate, tokens: Callable[[], int], seconds_left: float) -> Turn:
-        """The turn of one request, which must come within `seconds_left`; `tokens()` guesses what it will use."""
+        """The turn of one request that has `seconds_left` with its answer; `tokens()` guesses what it will use."""
         limits = self.limits_of(candidate)
         if not limits:
             return FREE
@@ -99,7 +99,8 @@ class _LimitedTurn(Turn):
 
     async def __aenter__(self) -> Self:
         try:
-            self._permit = await self._limiter.acquire(self._claim, patience=self._seconds_left)
+            patience = WAITING_SHARE * self._seconds_left
+            self._permit = await self._limiter.acquire(self._claim, patience=patience)
         except LimitReachedError as error:
             error.provider, error.model = self._candidate.route.provider, self._candidate.route.asked
             raise

@@ -12,6 +12,7 @@ from llm_common.exceptions import (
     BudgetExceededError,
     ConfigurationError,
     InvalidAnswerError,
+    LimitReachedError,
     LLMCommonError,
     LLMError,
     QuotaExhaustedError,
@@ -63,8 +64,9 @@ def for_good(error: BaseException, _attempt: int) -> Ending:
 def back_to_the_queue(error: BaseException, attempt: int) -> Ending:
     """Of a run that waits for whatever worker: only what concerns the run itself ends it.
 
-    A worker that stops, and a budget that will reset, use no attempt. Limits, outages and refused keys of a provider
-    use one each; the next waits as long as the provider says, or longer each time.
+    A worker that stops, a budget that will reset and a limit of our own, which sent nothing, use no attempt. Limits,
+    outages and refused keys of a provider use one each; the next waits as long as the provider says, or longer each
+    time.
     """
     if isinstance(error, RunCancelledError):
         return Stop("cancelled")
@@ -72,8 +74,10 @@ def back_to_the_queue(error: BaseException, attempt: int) -> Ending:
         return Release(0.0)
     if isinstance(error, BudgetExceededError):
         return _at_the_reset(error, datetime.now(UTC))
+    if isinstance(error, LimitReachedError):
+        return Release(_scattered(_SOON if error.retry_after is None else error.retry_after))
     if _may_pass(error):
-        return Retry(_wait(error, attempt) * random.uniform(1.0, 1.25))  # noqa: S311 (so that they do not return at once)
+        return Retry(_scattered(_wait(error, attempt)))
     return Stop("failed")
 
 
@@ -98,6 +102,11 @@ def _may_pass(error: BaseException) -> bool:
         return True
     # An answer that cannot be read was paid for, and asked for again, already.
     return isinstance(error, LLMError) and error.retryable and not isinstance(error, InvalidAnswerError)
+
+
+def _scattered(seconds: float) -> float:
+    """So that those who were sent away together do not come back together."""
+    return seconds * random.uniform(1.0, 1.25)  # noqa: S311
 
 
 def _wait(error: BaseException, attempt: int) -> float:

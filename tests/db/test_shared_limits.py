@@ -104,6 +104,14 @@ async def test_the_slot_of_a_dead_process_comes_free(db, dsn):
     assert await counts(dsn) == (0, 0)
 
 
+async def test_a_slot_is_held_as_long_as_its_request_may_take(db, dsn):
+    """The wait is a part of a request's time, and its slot outlives all of it."""
+    await SharedLimits(db).acquire(ONE, patience=80.0)
+    with psycopg.connect(dsn) as connection:
+        (held,) = connection.execute("SELECT held_until > now() + interval '100 s' FROM rate_limit_slots").fetchone()
+    assert held
+
+
 async def test_first_come_first_served_within_a_process(db):
     """Only the first in line asks the database; the others follow in their order."""
     limits, order = SharedLimits(db), []

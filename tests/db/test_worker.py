@@ -20,6 +20,7 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
+from llm_common.llm_client import Limits
 from llm_common.models import CostMetrics
 from llm_common.pipeline import BillAnalysis, Item, Worked, Worker
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
@@ -305,6 +306,31 @@ async def test_a_rate_limit_delays(pipeline: AnalysisPipeline, provider: Provide
     assert len(worked) > 1
     assert provider.asked["AB-0", "generate"] == 1
     assert run.run_id == worked[-1].run_id
+
+
+async def test_a_limit_of_our_own_is_waited_for_in_the_queue(
+    pipeline: AnalysisPipeline, search: WebSearchClient, provider: Provider, db: Database, dsn: str
+) -> None:
+    """A call that our own limit does not let go in time sends its run back as if it had not been tried."""
+    slow = {"openrouter": Limits(requests_per_minute=10)}
+    async with LLMClient(limits=slow, breakers=Breakers(), timeout=2.0) as limited:
+        hurried = AnalysisPipeline(limited, search, CostTracker(db), db, max_attempts=1)
+        await hurried.enqueue(items(0), MODELS)
+        await Worker(hurried).drain()
+    ((status, attempts, message, waits),) = await rows(
+        dsn, "SELECT status, attempts, error_message, run_at > now() FROM pipeline_runs"
+    )
+    assert (status, attempts, waits) == ("queued", 0, True)
+    assert message.startswith("LimitReachedError: ")
+    await is_due(dsn)
+    await Worker(pipeline).drain()
+    assert await statuses(dsn) == {"AB-0": "completed"}
+    assert set(provider.asked.values()) == {1}
+    await is_settled(dsn, provider)
+
+
+async def is_due(dsn: str) -> None:
+    await rows(dsn, "UPDATE pipeline_runs SET run_at = now() RETURNING id")
 
 
 async def test_a_limit_that_stays_ends_the_run(pipeline: AnalysisPipeline, provider: Provider, dsn: str) -> None:

@@ -12,6 +12,7 @@ from llm_common.llm_client import Limits, LLMClient
 from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Usage
 from llm_common.profiles import Profiles
+from llm_common.shared_limits import SharedLimits
 from llm_common.testing import Fault, Reply
 
 MODEL = "zai/glm-5.3"
@@ -81,6 +82,16 @@ async def test_requests_per_minute_stop_what_cannot_go_in_time(client, provider,
     assert all(error.retry_after > 2 and error.attempts == () for error in refused)
     assert llm.health() == {}
     assert ledger._holds == {}
+
+
+@pytest.mark.parametrize("kind", ["own", "shared"])
+async def test_no_request_is_sent_to_be_cut_off(client, provider, db, kind):
+    """One whose turn would come with the last seconds of its time is not waited for: it would be paid for in vain."""
+    llm = client({"zai": Limits(requests_per_minute=1)}, limiter=LocalLimits() if kind == "own" else SharedLimits(db))
+    await llm.chat("Is it?")
+    with pytest.raises(LimitReachedError, match=r"may go in \d+.* can wait for only 4\d\.?\d* more"):
+        await llm.chat("Is it?", timeout=61)
+    assert len(provider.requests) == 1
 
 
 async def test_the_next_model_is_asked_where_a_limit_is_reached(client, provider):

@@ -17,6 +17,7 @@ from llm_common.exceptions import (
     DatabaseError,
     DeadlineExceededError,
     EmptyAnswerError,
+    LimitReachedError,
     ModelNotFoundError,
     ProviderError,
     QuotaExhaustedError,
@@ -76,6 +77,17 @@ def test_a_budget_is_waited_for() -> None:
     assert back_to_the_queue(budget(resets_at=datetime.now(UTC) - timedelta(hours=1)), 1) == Release(0.0)
     assert back_to_the_queue(budget(resets_at=None), 1) == Stop("failed")
     assert back_to_the_queue(budget(requested_usd=Decimal(11)), 1) == Stop("failed")
+
+
+def test_a_limit_of_our_own_costs_no_attempt() -> None:
+    """Nothing was sent: it is waited for as long as it says, or for the first wait where it cannot say."""
+    for told_seconds, least in ((0.5, 0.5), (40.0, 40.0), (None, 15.0)):
+        for attempt in (1, 30):
+            ending = back_to_the_queue(
+                LimitReachedError("x", limit="zai/concurrency", retry_after=told_seconds), attempt
+            )
+            assert isinstance(ending, Release)
+            assert least <= ending.wait_seconds <= least * 1.25
 
 
 def test_a_worker_that_stops_costs_no_attempt() -> None:

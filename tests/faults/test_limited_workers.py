@@ -1,0 +1,78 @@
+"""Workers in several processes with one bucket in Postgres: together they keep to it, and no run is worse for that."""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from llm_common import AnalysisPipeline, Database, LLMClient, WebSearchClient
+from llm_common.testing import FakeProvider
+from llm_common.testing.answers import answer_search
+from tests.faults.killed_runs import MODELS, Provider, items
+from tests.faults.test_shared_limits import BURST, PACE, PER_MINUTE
+from tests.onlooker import rows
+
+PROGRAM = str(Path(__file__).with_name("limited_workers.py"))
+#: More runs at once than the limit lets go within a call's time.
+WORKERS, CONCURRENCY = 2, 14
+#: Three calls each: more than twice the burst.
+RUNS = 24
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    provider = Provider()
+    with FakeProvider.serve_in_thread(answer=provider.chat, search_answer=answer_search) as provider.fake:
+        for name, value in provider.fake.environment().items():
+            monkeypatch.setenv(name, value)
+        yield provider
+
+
+@asynccontextmanager
+async def worker(dsn: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A process that is ready to work."""
+    command = (sys.executable, PROGRAM, dsn, str(CONCURRENCY), str(PER_MINUTE))
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    process = await asyncio.create_subprocess_exec(*command, **pipes)
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def tell(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+
+
+async def test_workers_keep_to_one_limit(dsn: str, provider: Provider) -> None:
+    """The provider never gets more than the limit of both; every run completes in its first attempt, each call once."""
+    async with Database.connect(dsn) as db, LLMClient() as llm, WebSearchClient(None, db) as search:
+        await AnalysisPipeline(llm, search, None, db, max_attempts=1).enqueue(items(RUNS), MODELS)
+    async with worker(dsn) as one, worker(dsn) as other:
+        began = datetime.now(UTC)
+        tell(one)
+        tell(other)
+        async with asyncio.timeout(120):
+            while await rows(dsn, "SELECT 1 FROM pipeline_runs WHERE status IN ('queued', 'running') LIMIT 1"):
+                await asyncio.sleep(0.2)
+        for process in (one, other):
+            tell(process)
+            assert await process.wait() == 0
+    assert await rows(dsn, "SELECT status, attempts, count(*) FROM pipeline_runs GROUP BY 1, 2") == [
+        ("completed", 1, RUNS)
+    ]
+    assert len(await rows(dsn, "SELECT DISTINCT worker FROM pipeline_runs")) == WORKERS
+    assert set(Counter(call for call, _ in provider.asked).values()) == {1}
+    arrived = sorted((at - began).total_seconds() for _, at in provider.asked)
+    assert len(arrived) == 3 * RUNS
+    assert max(number - int(BURST + PACE * seconds) for number, seconds in enumerate(arrived, start=1)) <= 0
