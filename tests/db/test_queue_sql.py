@@ -12,6 +12,7 @@ from llm_common.db.functions.queue import BusyWorker, EnqueuedRun
 from llm_common.db.functions.runs import ClaimedRun, Lease, StepOutput
 from llm_common.db.transport import Json
 from llm_common.exceptions import PipelineError, RunInProgressError
+from tests.onlooker import pages
 
 STEP = StepOutput(key="research", step="research", model="r", output="answer")
 
@@ -334,15 +335,3 @@ async def test_the_text_of_a_bill_is_not_read_to_be_dropped(db: Database, dsn: s
     # Once to pass the row to the function, and not again within it.
     assert size > 100
     assert shown < 2 * size
-
-
-async def pages(dsn: str, call: str) -> int:
-    """How many pages a call touches, once the catalogue is known."""
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        await connection.execute("SELECT public.sweep_stale_runs(), public.pipeline_run_json(NULL)")
-        await connection.execute("SELECT public.claim_runs('w', 'none', 1, 60)")
-        query = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT public.{call}"
-        row = await (await connection.execute(query)).fetchone()  # pyright: ignore[reportArgumentType]
-    assert row is not None
-    plan = row[0][0]["Plan"]
-    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]

@@ -11,6 +11,7 @@ from llm_common.db.functions.rate_limits import RateDemand
 from llm_common.exceptions import LimitReachedError, MigrationError
 from llm_common.llm.limits import Claim, Limits
 from llm_common.shared_limits import SharedLimits
+from tests.onlooker import pages
 
 ONE = Claim({"zai": Limits(concurrency=1)})
 
@@ -81,6 +82,24 @@ async def test_many_connections_cannot_take_more_than_there_is(dsn):
     finally:
         for database in databases:
             await database.aclose()
+
+
+async def test_others_cost_a_request_nothing(dsn):
+    """However many buckets and slots there are, of this namespace or of others, a request reads its own."""
+    for statement in (
+        "INSERT INTO rate_limit_buckets SELECT 'n', 'k' || n, 0, 0 FROM generate_series(1, 20000) n",
+        """INSERT INTO rate_limit_slots SELECT 'n', 'k' || n % 5000, gen_random_uuid(),
+            now() + CASE WHEN n % 2 = 0 THEN 1 ELSE -1 END * interval '1 h' FROM generate_series(1, 20000) n""",
+        "VACUUM (ANALYZE) rate_limit_buckets, rate_limit_slots",
+    ):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(statement)
+    permit = "'00000000-0000-0000-0000-000000000001'"
+    limits = '"concurrency": 9, "requests_us": 1, "requests_spare_us": 1e9, "tokens_us": 1, "tokens_spare_us": 1e9'
+    demands = "[" + ", ".join(f'{{"key": "k{n}", {limits}}}' for n in (7, 8)) + "]"
+    corrections = "[" + ", ".join(f'{{"key": "k{n}", "requests_us": 0, "tokens_us": -1}}' for n in (7, 8)) + "]"
+    assert await pages(dsn, f"rate_limit_take('n', {permit}, '{demands}', 60)") < 80
+    assert await pages(dsn, f"rate_limit_end('n', {permit}, '{corrections}')") < 40
 
 
 async def test_claims_in_any_order_do_not_deadlock(dsn):

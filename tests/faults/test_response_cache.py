@@ -20,6 +20,7 @@ from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Usage
 from llm_common.response_cache import MemoryResponseCache, PostgresResponseCache
 from llm_common.testing import Fault, Reply
+from tests.onlooker import pages
 
 FAST = RetryPolicy(base_wait=0.01)
 MODEL = "zai/glm-5.3"
@@ -343,6 +344,21 @@ async def test_an_answer_lives_for_its_time(provider, ledger, dsn):
     assert await store.cleanup(max_rows=2) == 2
     assert await store.cleanup(max_rows=2) == 1
     await store.aclose()
+
+
+async def test_what_is_fresh_costs_the_cleanup_nothing(dsn):
+    """It stops at the first answer that has not expired, and a look or a deletion reads what it is about."""
+    fill = """INSERT INTO llm_response_cache
+        SELECT md5(n::text), 'p', 'u' || n % 500, '{}', now(), now() + interval '1 h'
+          FROM generate_series(1, 20000) n"""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(fill)
+        connection.execute("VACUUM (ANALYZE) llm_response_cache")
+    assert await pages(dsn, "cleanup_response_cache()") < 20
+    assert await pages(dsn, "response_cache_get(md5('7'))") < 20
+    entry = """'{"project": "p", "user_id": "u7", "answer": {}}'"""
+    assert await pages(dsn, f"response_cache_put('new', {entry}, 60, '2026-11-27')") < 40
+    assert await pages(dsn, "response_cache_forget('p', 'u8')") < 40
 
 
 async def test_caching_has_to_be_asked_for(provider, ledger):
