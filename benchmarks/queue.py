@@ -74,8 +74,8 @@ def _show(console: Console, costs: QueueCosts, load: QueueLoad) -> None:
     for one in costs.drained:
         vacuum = "with autovacuum" if one.autovacuum else "without any vacuum"
         console.print(
-            f"After {one.runs:,} of {load.many:,} were claimed and completed, {vacuum}: {one.then_ms:.2f} ms a claim, "
-            f"{one.first_ms:.2f} ms at first: {one.ratio:.2f} times",
+            f"When {one.runs:,} of {load.many:,} were completed, {vacuum}: {one.drained_ms:.2f} ms a claim, "
+            f"{one.new_ms:.2f} ms in a new queue: {one.ratio:.2f} times",
             highlight=False,
             soft_wrap=True,
         )

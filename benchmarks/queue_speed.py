@@ -91,19 +91,19 @@ class QueueReads:
 
 @dataclass(frozen=True)
 class Drained:
-    """Median milliseconds of claiming a run from the long queue: at first, and when `runs` were claimed and completed.
+    """Median milliseconds of claiming a run from a queue of which `runs` were completed, and from a new one.
 
     `autovacuum`: as the migrations have it, or off, so that every dead row is still there.
     """
 
     autovacuum: bool
     runs: int
-    first_ms: float
-    then_ms: float
+    drained_ms: float
+    new_ms: float
 
     @property
     def ratio(self) -> float:
-        return self.then_ms / self.first_ms
+        return self.drained_ms / self.new_ms
 
 
 class _Queue:
@@ -220,8 +220,7 @@ async def _measured(postgres: Server, load: QueueLoad) -> QueueCosts:
             await queue.fill(queued, done)
         rates = await _rates(three, load)
         reads = [await _reads(name, call, three) for name, call in _READS.items()]
-    drained = [await _drained(postgres, load, autovacuum=autovacuum) for autovacuum in (True, False)]
-    return QueueCosts(rates, reads, drained)
+    return QueueCosts(rates, reads, await _drained(postgres, load))
 
 
 async def _queue(stack: AsyncExitStack, dsn: str) -> _Queue:
@@ -255,27 +254,36 @@ async def _reads(name: str, call: LiteralString, three: Sequence[_Queue]) -> Que
     return QueueReads(name, few, many, many_and_done, milliseconds)
 
 
-async def _drained(postgres: Server, load: QueueLoad, *, autovacuum: bool) -> Drained:
+async def _drained(postgres: Server, load: QueueLoad) -> list[Drained]:
     async with AsyncExitStack() as stack:
-        queue = await _queue(stack, postgres.create(f"drained_{autovacuum}".lower()))
-        await (queue.vacuum_often() if autovacuum else queue.never_vacuum())
-        await queue.fill(load.many, 0)
-        first = await _claim_ms(queue, load.claims)
-        claimed = load.claims
-        while claimed < load.drained:
-            ids = await queue.claim(min(50, load.drained - claimed))
-            await queue.complete(ids)
-            claimed += len(ids)
-        return Drained(autovacuum, claimed, first, await _claim_ms(queue, load.claims))
+        names = ("new", "vacuumed", "never_vacuumed")
+        new, vacuumed, never = [await _queue(stack, postgres.create(name)) for name in names]
+        await vacuumed.vacuum_often()
+        await never.never_vacuum()
+        for queue in (new, vacuumed, never):
+            await queue.fill(load.many, 0)
+        for queue in (vacuumed, never):
+            await _drain(queue, load.drained)
+        took: dict[_Queue, list[float]] = {queue: [] for queue in (new, vacuumed, never)}
+        for _ in range(load.rounds):
+            for queue in random.sample([*took], len(took)):
+                took[queue].append(await _claim_ms(queue, max(1, load.claims // 4)))
+        typical = {queue: median(measured) for queue, measured in took.items()}
+        return [Drained(queue is vacuumed, load.drained, typical[queue], typical[new]) for queue in (vacuumed, never)]
+
+
+async def _drain(queue: _Queue, runs: int) -> None:
+    claimed = 0
+    while claimed < runs:
+        ids = await queue.claim(min(50, runs - claimed))
+        await queue.complete(ids)
+        claimed += len(ids)
 
 
 async def _claim_ms(queue: _Queue, claims: int) -> float:
-    took: list[float] = []
-    for _ in range(claims):
-        ids, seconds = await _timed(queue.claim(1))
-        await queue.complete(ids)
-        took.append(1_000 * seconds)
-    return median(took)
+    claimed, seconds = await _timed(_one_at_a_time(queue, claims))
+    await queue.complete(claimed)
+    return 1_000 * seconds / claims
 
 
 async def _timed(work: Awaitable[Any]) -> tuple[Any, float]:
