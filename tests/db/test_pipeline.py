@@ -12,6 +12,7 @@ import pytest
 
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
 from llm_common.exceptions import (
+    AuthenticationError,
     BudgetExceededError,
     ConfigurationError,
     InvalidInputError,
@@ -226,6 +227,28 @@ async def test_a_key_runs_once(pipeline: AnalysisPipeline, provider: Provider, d
     assert again in results
     assert len(provider.asked) == asked
     assert len(await status_of(dsn)) == 1
+
+
+async def test_a_run_is_resumed_once(pipeline: AnalysisPipeline, provider: Provider, dsn: str) -> None:
+    """Several resume one failed run at once, also under its key: one works, and no step is asked for twice."""
+    provider.answers["review"] = lambda _: Fault.unauthorized()
+    with pytest.raises(AuthenticationError):
+        await pipeline.run("AB-1234", BILL, "California", MODELS, idempotency_key="k", max_rounds=0)
+    ((run_id,),) = await rows(dsn, "SELECT id::text FROM public.pipeline_runs")
+    del provider.answers["review"]
+    provider.asked.clear()
+    results = await asyncio.gather(
+        *(pipeline.resume(run_id) for _ in range(2)),
+        pipeline.run("AB-1234", BILL, "California", MODELS, idempotency_key="k", max_rounds=0),
+        return_exceptions=True,
+    )
+    assert sorted(type(result).__name__ for result in results) == [
+        "BillAnalysis",
+        "RunInProgressError",
+        "RunInProgressError",
+    ]
+    assert provider.asked == ["review"]
+    assert await status_of(dsn) == [("completed", None)]
 
 
 async def test_max_rounds_ends_the_refining(pipeline: AnalysisPipeline, provider: Provider) -> None:

@@ -74,19 +74,24 @@ class Provider:
     def __init__(self) -> None:
         self.asked: Counter[tuple[str, int]] = Counter()
         self.shown: dict[tuple[str, int], str] = {}
-        self.longest = 0
         self.answer: Callable[[ChatRequest], Answer | Reply | Fault] = answer_chat
         self.react: Callable[[str, int], Fault | None] = lambda _step, _part: None
         self.pages: Callable[[SearchRequest], Sequence[Mapping[str, Any]]] = answer_search
         self.prompts: list[str] = []
+        self._sent: list[Any] = []
         self.fake: FakeProvider
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest request."""
+        return max(map(count, self._sent))
 
     def chat(self, request: ChatRequest) -> Answer | Reply | Fault:
         step, (part, _) = step_of(request), part_of(request)
         self.asked[step, part] += 1
         self.shown[step, part] = document_in(request)
         self.prompts.append(request.last_user_text)
-        self.longest = max(self.longest, count(request.messages))
+        self._sent.append(request.messages)
         return self.react(step, part) or self.answer(request)
 
     def search(self, request: SearchRequest) -> Sequence[Mapping[str, Any]]:
@@ -130,6 +135,38 @@ async def test_every_page_of_three_hundred_is_read(pipeline: AnalysisPipeline, p
     assert penalty.citations[0].start > len(text) - 200
     assert all(text[cited.start : cited.end] == cited.quote for cited in analysis.evidence if cited.source_id == "BILL")
     assert len(analysis.impacts) > analysis.parts
+
+
+async def test_the_largest_bill_is_read_to_its_end(provider: Provider, db: Database, dsn: str) -> None:
+    """Nearly ten megabytes, on a model of a million tokens: all parts are analysed, and a quote of its end is found."""
+    text = (bill(60).replace(LAST, "") * 61)[: 9_999_000 - len(LAST)] + LAST
+    queries = '{"queries": ["pump leak penalty"]}'
+    passed = '{"passed": true, "critique": "", "missing_impacts": [], "factual_errors": []}'
+    draft = '{"insufficient_evidence": false, "summary": "", "confidence": null, "impacts": [%s]}'
+    impact = (
+        '{"title": "Penalty", "description": "Whoever conceals a leak pays $77 million a day.", "affected": null, '
+        f'"amount_usd": 77000000, "confidence": null, "citations": [{{"source": "BILL", "quote": "{LAST}"}}]}}'
+    )
+
+    def answered(request: ChatRequest) -> Answer:
+        step, (part, parts) = step_of(request), part_of(request)
+        return Answer({"research": queries, "review": passed}.get(step, draft % (impact if part == parts else "")))
+
+    provider.answer = answered
+    async with (
+        LLMClient(prices=window(1_000_000), breakers=Breakers(), timeout=120.0) as llm,
+        WebSearchClient(None, db) as search,
+    ):
+        pipeline = AnalysisPipeline(llm, search, CostTracker(db), db)
+        analysis = await pipeline.run("AB-9999", text, "California", MODELS, max_rounds=0)
+    assert len(text.encode()) > 9_900_000
+    assert analysis.parts > 1
+    for step in ("research", "generate"):
+        assert "".join(shown for (asked, _), shown in sorted(provider.shown.items()) if asked == step) == text
+    (penalty,) = analysis.impacts
+    assert penalty.citations[0].start == len(text) - len(LAST)
+    assert await rows(dsn, "SELECT status FROM public.pipeline_runs") == [("completed",)]
+    assert await rows(dsn, "SELECT count(*) FROM public.cost_reservations") == [(0,)]
 
 
 async def test_a_failed_part_costs_no_other(pipeline: AnalysisPipeline, provider: Provider, dsn: str) -> None:
