@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
@@ -17,6 +18,10 @@ from psycopg.conninfo import make_conninfo
 from llm_common.db import embedded
 from llm_common.db.database import Database
 from llm_common.testing.network import block_network
+
+# A shell's background job is born with Ctrl-C ignored, and so are its children: tests that interrupt would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test measures time: on a busy machine one example may take a second.
 settings.register_profile("untimed", deadline=None)

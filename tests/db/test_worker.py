@@ -129,9 +129,10 @@ async def test_workers_empty_the_queue(pipeline: AnalysisPipeline, provider: Pro
     assert all(isinstance(one.analysis, BillAnalysis) and one.error is None for one in worked)
     assert set(provider.asked.values()) == {1}
     assert set((await statuses(dsn)).values()) == {"completed"}
-    assert {name for (name,) in await rows(dsn, "SELECT DISTINCT worker FROM pipeline_runs")} == {
-        worker.name for worker in workers
-    }
+    # On a loaded machine one of them may have taken all before the other came.
+    names = {name for (name,) in await rows(dsn, "SELECT DISTINCT worker FROM pipeline_runs")}
+    assert names
+    assert names <= {worker.name for worker in workers}
     await is_settled(dsn, provider)
 
 
