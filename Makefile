@@ -12,8 +12,9 @@ help: ## show this list
 demo: .venv/installed ## analyse a bill on an embedded Postgres; offline unless a provider key is set
 	@$(BIN)/llm-common analyze $(BILL) --bill-id AB-1234 --jurisdiction California
 
+# Three processes on two cores: half of their time is waiting.
 test: .venv/installed ## the whole test suite
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 3 $(ARGS)
 
 check: .venv/installed ## lint, format, types, import rules
 	$(BIN)/ruff check .
