@@ -1,8 +1,8 @@
 """Claiming from a short and from a long queue: `python -m benchmarks queue`. How many a second, and what each reads.
 
-The server is one of its own, and commits do not wait for its disk (see `queue_speed.queues`). The long queues have 100,000 runs; one of them has a history of as
-many completed ones. What a turn claims is completed and enqueued anew before the next turn, so each queue stays as long
-as it is.
+The server is one of its own, and commits do not wait for its disk (see `queue_speed.queues`). The long queues have
+100,000 runs; one of them has a history of as many completed ones. What a turn claims is completed and enqueued anew
+before the next turn, so each queue stays as long as it is.
 """
 
 import json
