@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llm_common.llm.asking import Asking
     from llm_common.llm.breaker import Breakers
     from llm_common.llm.cached_completing import CachedCompleting
-    from llm_common.llm.calls import CallFactory
+    from llm_common.llm.calls import CallFactory, CallOptions
     from llm_common.llm.limits import Limiter
     from llm_common.llm.model_info import ModelInfo
     from llm_common.llm.pricing import Price
@@ -243,10 +243,10 @@ class LLMClient:
         Raises `BudgetExceededError` before anything is sent, otherwise the `LLMError` that fits, with `.attempts` and
         `.cost_usd`; `AllModelsFailed` where a chain of several failed.
         """
-        from llm_common.llm.arguments import NO_PROFILE, options_of, question_of
+        from llm_common.llm.arguments import question_of
         from llm_common.llm.completing import completion_of
 
-        chosen = NO_PROFILE if profile is None else self._profile(profile)
+        chosen = self._profile(profile)
         question = question_of(
             messages,
             profile=chosen,
@@ -257,13 +257,11 @@ class LLMClient:
             tool_choice=tool_choice,
             extra=extra,
         )
-        options = options_of(
+        options = self._options(
             model,
             models,
             timeout,
             chosen,
-            self._model,
-            self._timeout,
             step=step,
             user_id=user_id,
             run_id=run_id,
@@ -322,7 +320,6 @@ class LLMClient:
         Raises like `complete`, and `InvalidInputError` for no texts or a blank one. When a request fails for good, no
         further one is sent, and the error's `cost_usd` and `attempts` are those of all of them.
         """
-        from llm_common.llm.arguments import NO_PROFILE, options_of
         from llm_common.llm.embedding import embeddings_of
         from llm_common.llm.embedding_batches import EmbeddingOrder, checked_texts
 
@@ -333,13 +330,11 @@ class LLMClient:
             concurrency=concurrency,
             extra=extra,
         )
-        options = options_of(
+        options = self._options(
             model,
             (),
             timeout,
-            NO_PROFILE,
-            self._model,
-            self._timeout,
+            self._profile(None),
             step=step,
             user_id=user_id,
             run_id=run_id,
@@ -361,10 +356,9 @@ class LLMClient:
         No budget is used, and nothing is reserved. For work that writes down that it begins. `ledger` is the one that
         will pay, where it is not the client's own.
         """
-        from llm_common.llm.arguments import NO_PROFILE, options_of, question_of
+        from llm_common.llm.arguments import question_of
 
-        chosen = NO_PROFILE if profile is None else self._profile(profile)
-        options = options_of(model, models, None, chosen, self._model, self._timeout)
+        options = self._options(model, models, None, self._profile(profile))
         await self._factory().make(question_of(messages), options, ledger or self.ledger)
 
     async def model_info(self, model: str) -> "ModelInfo | None":
@@ -419,10 +413,10 @@ class LLMClient:
         With a `response_model`, `delta.partial` is the object so far, not validated, and `stream.completion.parsed`
         the instance at the end, or `StructuredOutputError` where it does not fit.
         """
-        from llm_common.llm.arguments import NO_PROFILE, options_of, question_of
+        from llm_common.llm.arguments import question_of
         from llm_common.llm.streaming import CompletionStream, Patience
 
-        chosen = NO_PROFILE if profile is None else self._profile(profile)
+        chosen = self._profile(profile)
         question = question_of(
             messages,
             profile=chosen,
@@ -433,13 +427,11 @@ class LLMClient:
             tool_choice=tool_choice,
             extra=extra,
         )
-        options = options_of(
+        options = self._options(
             model,
             models,
             timeout,
             chosen,
-            self._model,
-            self._timeout,
             step=step,
             user_id=user_id,
             run_id=run_id,
@@ -563,8 +555,19 @@ class LLMClient:
             self._profiles = Profiles()
         return self._profiles
 
-    def _profile(self, chosen: "str | Profile") -> "Profile":
+    def _profile(self, chosen: "str | Profile | None") -> "Profile":
+        from llm_common.llm.profile import NO_PROFILE
+
+        if chosen is None:
+            return NO_PROFILE
         return self.profiles.get(chosen) if isinstance(chosen, str) else chosen
+
+    def _options(
+        self, model: str | None, models: Sequence[str], timeout: float | None, profile: "Profile", **about: Any
+    ) -> "CallOptions":
+        from llm_common.llm.arguments import options_of
+
+        return options_of(model, models, timeout, profile, self._model, self._timeout, **about)
 
 
 class SyncLLMClient(BlockingClient[LLMClient]):

@@ -10,7 +10,7 @@ from llm_common.llm.profile import NO_PROFILE, Profile
 from llm_common.llm.structured import output_spec
 from llm_common.models import check_tags
 
-__all__ = ["NO_PROFILE", "options_of", "question_of"]
+__all__ = ["options_of", "question_of"]
 
 
 def question_of(
