@@ -91,7 +91,9 @@ def _table(title: str, *columns: str) -> Table:
 
 def _lost(ratios: Mapping[str, float]) -> str:
     """Who is cheaper than we are, and by what factor."""
-    ours = ratios[OURS]
+    ours = ratios.get(OURS)
+    if ours is None:
+        return f"{OURS} was not among them: run without --only, or with --only {OURS}, to compare"
     cheaper = sorted((ratio, name) for name, ratio in ratios.items() if ratio < ours)
     told = ", ".join(f"{name} ({ours / ratio:.1f} times)" for ratio, name in cheaper)
     return f"cheaper than {OURS}: {told or 'nobody here'}"

@@ -58,10 +58,12 @@ def test_the_tables_say_where_others_are_cheaper(tmp_path: Path) -> None:
     program = (
         "from benchmarks.__main__ import _lost; "
         "print(_lost({'llm_common': 3.0, 'aiohttp': 1.0, 'httpx': 2.0, 'litellm': 9.0})); "
-        "print(_lost({'llm_common': 1.0, 'litellm': 9.0}))"
+        "print(_lost({'llm_common': 1.0, 'litellm': 9.0})); "
+        "print(_lost({'aiohttp': 1.0, 'litellm': 9.0}))"
     )
     finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert finished.stdout.splitlines() == [
         "cheaper than llm_common: aiohttp (3.0 times), httpx (1.5 times)",
         "cheaper than llm_common: nobody here",
+        "llm_common was not among them: run without --only, or with --only llm_common, to compare",
     ]
