@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from llm_common.exceptions import ConnectionFailedError, LLMError, ProviderError
-from llm_common.llm.providers.litellm_wire import LiteLLMWire
+from llm_common.llm.providers.litellm_wire import LiteLLMWire, load_litellm
 from llm_common.llm.wire import Route, WireRequest
 from llm_common.llm_client import LLMClient
 from llm_common.local_ledger import LocalLedger
@@ -82,3 +82,33 @@ async def test_json_mode_of_zai(fake_provider_env: FakeProvider):
     async with LLMClient(cost_tracker=LocalLedger(), wire="litellm") as llm:
         assert await llm.chat("Judge!", "zai/glm-5.3", Verdict, max_tokens=500) == Verdict(guilty=False)
     assert fake_provider_env.requests[0].body["response_format"] == {"type": "json_object"}
+
+
+async def test_a_host_with_a_hook_in_litellm_is_called(
+    wire: LiteLLMWire, fake_provider_env: FakeProvider, monkeypatch: pytest.MonkeyPatch
+):
+    """The wire calls below LiteLLM's wrapper only where the host has nothing there for the wrapper to do."""
+    litellm = await load_litellm()
+    from litellm.integrations.custom_logger import CustomLogger
+
+    seen: list[str] = []
+
+    class Hook(CustomLogger):
+        async def async_pre_call_deployment_hook(self, kwargs, call_type):
+            seen.append(kwargs["model"])
+            return kwargs
+
+    route = Route(
+        asked="m",
+        provider="openai",
+        name="m",
+        wire="litellm",
+        base_url=fake_provider_env.openai_url,
+        api_key=fake_provider_env.api_key,
+    )
+    request = WireRequest(route=route, messages=({"role": "user", "content": "Hi"},), max_tokens=50)
+    assert (await wire.send(request, timeout=PATIENT)).text
+    assert seen == []
+    monkeypatch.setattr(litellm, "callbacks", [Hook()])
+    assert (await wire.send(request, timeout=PATIENT)).text
+    assert seen == ["openai/m"]
