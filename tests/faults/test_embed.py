@@ -22,7 +22,7 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.hooks import Hooks
-from llm_common.llm.providers.litellm_wire import load_litellm
+from llm_common.llm.providers.litellm_call import load_litellm
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
 from llm_common.local_ledger import LocalLedger

@@ -1,12 +1,16 @@
 """What only the LiteLLM wire does: hold back what LiteLLM and the SDKs in it would do on their own."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from functools import wraps
+from types import ModuleType
 
 import pytest
 from pydantic import BaseModel
 
 from llm_common.exceptions import ConnectionFailedError, LLMError, ProviderError
-from llm_common.llm.providers.litellm_wire import LiteLLMWire, load_litellm
+from llm_common.llm.providers.litellm_call import load_litellm
+from llm_common.llm.providers.litellm_wire import LiteLLMWire
 from llm_common.llm.wire import Route, WireRequest
 from llm_common.llm_client import LLMClient
 from llm_common.local_ledger import LocalLedger
@@ -84,11 +88,33 @@ async def test_json_mode_of_zai(fake_provider_env: FakeProvider):
     assert fake_provider_env.requests[0].body["response_format"] == {"type": "json_object"}
 
 
-async def test_a_host_with_a_hook_in_litellm_is_called(
-    wire: LiteLLMWire, fake_provider_env: FakeProvider, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def plain(fake_provider_env: FakeProvider) -> WireRequest:
+    route = Route(
+        asked="m",
+        provider="openai",
+        name="m",
+        wire="litellm",
+        base_url=fake_provider_env.openai_url,
+        api_key=fake_provider_env.api_key,
+    )
+    return WireRequest(route=route, messages=({"role": "user", "content": "Hi"},), max_tokens=50)
+
+
+@pytest.fixture
+async def litellm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """LiteLLM as a host may set it up, which ends with the test."""
+    litellm = await load_litellm()
+    for moment in ("input", "success", "failure"):
+        monkeypatch.setattr(litellm, f"{moment}_callback", [])
+        monkeypatch.setattr(litellm, f"_async_{moment}_callback", [])
+    return litellm
+
+
+async def test_a_host_s_hook_in_litellm_is_called(
+    wire: LiteLLMWire, plain: WireRequest, litellm: ModuleType, monkeypatch: pytest.MonkeyPatch
 ):
     """The wire calls below LiteLLM's wrapper only where the host has nothing there for the wrapper to do."""
-    litellm = await load_litellm()
     from litellm.integrations.custom_logger import CustomLogger
 
     seen: list[str] = []
@@ -98,17 +124,67 @@ async def test_a_host_with_a_hook_in_litellm_is_called(
             seen.append(kwargs["model"])
             return kwargs
 
-    route = Route(
-        asked="m",
-        provider="openai",
-        name="m",
-        wire="litellm",
-        base_url=fake_provider_env.openai_url,
-        api_key=fake_provider_env.api_key,
-    )
-    request = WireRequest(route=route, messages=({"role": "user", "content": "Hi"},), max_tokens=50)
-    assert (await wire.send(request, timeout=PATIENT)).text
-    assert seen == []
+    await wire.send(plain, timeout=PATIENT)
     monkeypatch.setattr(litellm, "callbacks", [Hook()])
-    assert (await wire.send(request, timeout=PATIENT)).text
+    await wire.send(plain, timeout=PATIENT)
+    assert seen == ["openai/m"]
+
+
+async def test_a_host_s_callback_in_litellm_hears_of_every_call(
+    wire: LiteLLMWire, plain: WireRequest, litellm: ModuleType
+):
+    """LiteLLM moves asynchronous callbacks to a list of their own at the first call."""
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+
+    heard: list[str] = []
+
+    async def note(kwargs, response, began, ended):
+        heard.append(kwargs["model"])
+
+    litellm.success_callback.append(note)
+    try:
+        for _ in range(2):
+            await wire.send(plain, timeout=PATIENT)
+        async with asyncio.timeout(PATIENT):
+            while len(heard) < 2:
+                await asyncio.sleep(0.01)
+    finally:
+        await GLOBAL_LOGGING_WORKER.stop()
+    assert heard == ["m", "m"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"post_call_rules": [lambda text: {"decision": False, "message": f"not {text!r}"}]},
+        {"max_budget": 1.0, "_current_cost": 2.0},
+    ],
+    ids=["rule", "budget"],
+)
+async def test_a_host_s_rules_in_litellm_are_kept(
+    settings: dict[str, object],
+    wire: LiteLLMWire,
+    plain: WireRequest,
+    litellm: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name, value in settings.items():
+        monkeypatch.setattr(litellm, name, value)
+    with pytest.raises(LLMError):
+        await wire.send(plain, timeout=PATIENT)
+
+
+async def test_a_tracer_around_litellm_sees_the_call(
+    wire: LiteLLMWire, plain: WireRequest, litellm: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever has put something around LiteLLM's function is not gone past."""
+    traced, seen = litellm.acompletion, []
+
+    @wraps(traced)
+    async def tracer(**arguments):
+        seen.append(arguments["model"])
+        return await traced(**arguments)
+
+    monkeypatch.setattr(litellm, "acompletion", tracer)
+    await wire.send(plain, timeout=PATIENT)
     assert seen == ["openai/m"]

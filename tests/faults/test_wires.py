@@ -24,7 +24,8 @@ from llm_common.exceptions import (
     RateLimitError,
 )
 from llm_common.llm.providers.direct import DirectWire
-from llm_common.llm.providers.litellm_wire import LiteLLMWire, load_litellm
+from llm_common.llm.providers.litellm_call import load_litellm
+from llm_common.llm.providers.litellm_wire import LiteLLMWire
 from llm_common.llm.streamed_answer import StreamedAnswer
 from llm_common.llm.wire import Route, Wire, WireAnswer, WireName, WireRequest
 from llm_common.models import ToolCall, Usage

@@ -1,15 +1,9 @@
 """The LiteLLM wire: Anthropic, and every other provider that LiteLLM knows."""
 
 import asyncio
-import os
-import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
-from inspect import unwrap
-from types import ModuleType
 from typing import Any, cast
-from uuid import uuid4
 
 from llm_common.exceptions import LLMError
 from llm_common.llm.answers import answer_in, chunk_in
@@ -17,31 +11,14 @@ from llm_common.llm.embedding_answers import vectors_in
 from llm_common.llm.providers.exchange import Exchange
 from llm_common.llm.providers.failures import cut_short, failure
 from llm_common.llm.providers.lent_session import LentSessions
+from llm_common.llm.providers.litellm_call import call_litellm, load_litellm
 from llm_common.llm.wire import EmbeddingRequest, WireAnswer, WireChunk, WireRequest, WireVectors
 
-__all__ = ["LiteLLMWire", "load_litellm"]
+__all__ = ["LiteLLMWire"]
 
 _LITELLM_TIMEOUT = 86_400.0
 #: What LiteLLM holds back although it belongs there: z.ai's JSON mode, and the zero of the SDK that it uses for z.ai.
 _TAKEN_ALL_THE_SAME: Mapping[str, tuple[str, ...]] = {"zai": ("max_retries", "response_format")}
-
-#: A host's settings in LiteLLM that do their work around `acompletion`, not in it.
-_CARRIED_OUT_BY_THE_WRAPPER = (
-    "callbacks",
-    "input_callback",
-    "success_callback",
-    "failure_callback",
-    "service_callback",
-    "_async_input_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-    "pre_call_rules",
-    "post_call_rules",
-    "cache",
-    "credential_list",
-    "max_budget",
-    "modify_params",
-)
 
 
 class LiteLLMWire:
@@ -131,7 +108,7 @@ class LiteLLMWire:
                 "drop_params": False,
             }
         )
-        return await _guarded(request, exchange, deadline, _called(litellm, function, arguments))
+        return await _guarded(request, exchange, deadline, call_litellm(litellm, function, arguments))
 
 
 class _Deadline:
@@ -162,48 +139,6 @@ def _typed(
     from llm_common.llm.providers.litellm_failures import litellm_failure
 
     return litellm_failure(request, error, begun=exchange.begun, answered=exchange.answered, timeout=deadline.seconds)
-
-
-async def load_litellm() -> ModuleType:
-    """LiteLLM, imported in a thread by whoever comes first: it takes seconds, which a host may want to spend early."""
-    global _litellm  # noqa: PLW0603 (a module is loaded once per process)
-    if _litellm is None:
-        _litellm = await asyncio.to_thread(_load)
-    return _litellm
-
-
-_litellm: ModuleType | None = None
-
-
-def _load() -> ModuleType:
-    # Without these LiteLLM fetches a price list when it is imported and a list of headers at Anthropic's first call.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
-    import litellm
-
-    with warnings.catch_warnings():
-        # Models that pydantic builds on first use, and a remark of its about how LiteLLM declares one of them.
-        warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier", category=UserWarning)
-        litellm.ModelResponse()
-        litellm.ModelResponseStream()
-    litellm.suppress_debug_info = True
-    return litellm
-
-
-async def _called(litellm: Any, function: str, arguments: dict[str, Any]) -> Any:
-    """Call below LiteLLM's wrapper, unless the host has set up there what the wrapper carries out.
-
-    The wrapper's logging has one worker per process, tied to the event loop of its first call: the next loop gets its
-    complaints. The rest of it, a price per answer that we drop, is a fifth of the call's CPU (`benchmarks/`).
-    """
-    if any(getattr(litellm, name, None) for name in _CARRIED_OUT_BY_THE_WRAPPER):
-        return await getattr(litellm, function)(**arguments)
-    arguments["litellm_call_id"] = str(uuid4())
-    began = datetime.now()  # noqa: DTZ005 (LiteLLM subtracts it from its own naive times)
-    logger, arguments = litellm.utils.function_setup(function, litellm.utils.Rules(), began, **arguments)
-    logger._defer_async_logging = True  # noqa: SLF001 (the switch that LiteLLM's own proxy uses)
-    arguments["litellm_logging_obj"] = logger
-    return await unwrap(getattr(litellm, function))(**arguments)
 
 
 def _arguments(request: WireRequest, *, stream: bool) -> dict[str, Any]:
