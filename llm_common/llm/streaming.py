@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -45,12 +45,18 @@ class _Opened:
     candidate: Candidate
     bound: int
     started: float
-    #: Closes the provider's connection, then ends the request's turn.
-    leaving: AsyncExitStack
     turn: Turn
+    connection: AbstractAsyncContextManager[AsyncIterator[WireChunk]]
     chunks: AsyncIterator[WireChunk]
     first: WireChunk
     seconds_to_first_token: float
+
+    async def leave(self) -> None:
+        """Close the provider's connection, then end the request's turn."""
+        try:
+            await self.connection.__aexit__(None, None, None)
+        finally:
+            await self.turn.__aexit__(None, None, None)
 
 
 class CompletionStream(Generic[T]):
@@ -109,31 +115,32 @@ class CompletionStream(Generic[T]):
         )
 
     async def _open_once(self, asking: Asking, candidate: Candidate) -> _Opened:
-        async with AsyncExitStack() as leaving:
-            turn = FREE
-            if asking.gate is not None:
-                turn = await leaving.enter_async_context(asking.turn(candidate, asking.question.messages))
-            opened = await self._opened_in(leaving, turn, asking, candidate)
-            # From here on they are left by whoever closes the stream.
-            opened.leaving = leaving.pop_all()
-            return opened
+        turn = FREE if asking.gate is None else asking.turn(candidate, asking.question.messages)
+        # Both contexts, this and the connection's, are left by whoever closes the stream. An exit stack for them would
+        # cost a tenth of the time to the first piece.
+        await turn.__aenter__()
+        try:
+            return await self._opened_in(turn, asking, candidate)
+        except BaseException as error:
+            await turn.__aexit__(type(error), error, error.__traceback__)
+            raise
 
-    async def _opened_in(self, leaving: AsyncExitStack, turn: Turn, asking: Asking, candidate: Candidate) -> _Opened:
+    async def _opened_in(self, turn: Turn, asking: Asking, candidate: Candidate) -> _Opened:
         question, self._seen = asking.question, StreamedAnswer()
         self._pieces = PartialOutput(question.output, question.tools)
         request = candidate.request(question, question.messages)
         bound = candidate.bound(question, request)
         await asking.account.cover(candidate, bound)
         started = time.monotonic()
-        context = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
+        connection = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
         turn.sends()
         try:
             if self._patience.first_token is None:  # the usual case, and a timer costs
-                chunks, first = await self._begun(leaving, context, candidate)
+                chunks, first = await self._begun(connection, candidate)
             else:
                 # The wait for the first piece begins with the request: its headers may be what does not come.
                 async with _patient(self._patience.first_token, candidate, "no first token"):
-                    chunks, first = await self._begun(leaving, context, candidate)
+                    chunks, first = await self._begun(connection, candidate)
         except LLMError as error:
             asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
@@ -142,21 +149,22 @@ class CompletionStream(Generic[T]):
             spent = Charge(bound, "estimate")
             asking.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
             raise
-        return _Opened(candidate, bound, started, leaving, turn, chunks, first, time.monotonic() - started)
+        return _Opened(candidate, bound, started, turn, connection, chunks, first, time.monotonic() - started)
 
     async def _begun(
-        self,
-        leaving: AsyncExitStack,
-        context: AbstractAsyncContextManager[AsyncIterator[WireChunk]],
-        candidate: Candidate,
+        self, connection: AbstractAsyncContextManager[AsyncIterator[WireChunk]], candidate: Candidate
     ) -> tuple[AsyncIterator[WireChunk], WireChunk]:
         """The stream once its first piece has come, and that piece."""
-        chunks = await leaving.enter_async_context(context)
-        async for chunk in chunks:
-            self._seen.add(chunk)
-            if chunk.text or chunk.tool_calls:
-                return chunks, chunk
-        self._seen.answer(candidate.route)
+        chunks = await connection.__aenter__()
+        try:
+            async for chunk in chunks:
+                self._seen.add(chunk)
+                if chunk.text or chunk.tool_calls:
+                    return chunks, chunk
+            self._seen.answer(candidate.route)
+        except BaseException as error:
+            await connection.__aexit__(type(error), error, error.__traceback__)
+            raise
         raise AssertionError("a stream without a piece of an answer is refused above")
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
@@ -259,7 +267,7 @@ class CompletionStream(Generic[T]):
         seconds = time.monotonic() - opened.started
         opened.turn.used(self._seen.usage)
         try:
-            await opened.leaving.aclose()
+            await opened.leave()
         finally:
             account = self._asking.account
             charge = self._charge(opened, self._asking)

@@ -1,10 +1,11 @@
 """The direct wire: OpenAI-compatible endpoints over aiohttp, without an SDK in between."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from math import inf
+from types import TracebackType
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -60,7 +61,10 @@ class DirectWire:
 
     def stream(self, request: WireRequest, *, timeout: float) -> AbstractAsyncContextManager[AsyncIterator[WireChunk]]:
         """Open a stream that may last `timeout` seconds; leaving the context closes the connection at once."""
-        return self._stream(request, timeout)
+        return _Stream(
+            lambda: self._post(request, _CHAT, encoded(request, stream=True), timeout),
+            lambda response: self._chunks(request, response, timeout),
+        )
 
     async def embed(self, request: EmbeddingRequest, *, timeout: float) -> WireVectors:
         """Send and wait for all the vectors, at most `timeout` seconds."""
@@ -76,18 +80,6 @@ class DirectWire:
     async def aclose(self) -> None:
         """Close the running loop's connections. Other loops close theirs when they end."""
         await self._sessions.aclose()
-
-    @asynccontextmanager
-    async def _stream(self, request: WireRequest, timeout: float) -> AsyncGenerator[AsyncIterator[WireChunk]]:
-        response = await self._post(request, _CHAT, encoded(request, stream=True), timeout)
-        chunks = self._chunks(request, response, timeout)
-        try:
-            yield chunks
-        finally:
-            # Closed, not released: a provider that is still writing stops when the connection is gone. After a
-            # complete stream the connection is back in the pool already, and this does nothing.
-            response.close()
-            await chunks.aclose()
 
     async def _chunks(
         self, request: WireRequest, response: aiohttp.ClientResponse, timeout: float
@@ -167,6 +159,31 @@ class DirectWire:
             bypassed = proxy_bypass(parts.hostname or "")
             self._proxies[base_url] = None if bypassed else getproxies().get(parts.scheme)
         return self._proxies[base_url]
+
+
+class _Stream:
+    """The chunks of one response, closed with it. A context made of a generator costs more than all that it does."""
+
+    def __init__(
+        self,
+        send: Callable[[], Awaitable[aiohttp.ClientResponse]],
+        read: Callable[[aiohttp.ClientResponse], AsyncGenerator[WireChunk]],
+    ) -> None:
+        self._send = send
+        self._read = read
+
+    async def __aenter__(self) -> AsyncIterator[WireChunk]:
+        self._response = await self._send()
+        self._chunks = self._read(self._response)
+        return self._chunks
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Closed, not released: a provider that is still writing stops when the connection is gone. After a complete
+        # stream the connection is back in the pool already, and this does nothing.
+        self._response.close()
+        await self._chunks.aclose()
 
 
 class _ChunkReader:
