@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from llm_common.cost_tracker import CostTracker
 
     # What these import is loaded by the first call: making a client costs next to nothing.
-    from llm_common.llm.asking import Asking
     from llm_common.llm.breaker import Breakers
     from llm_common.llm.cached_completing import CachedCompleting
-    from llm_common.llm.calls import CallFactory, CallOptions
+    from llm_common.llm.calls import CallFactory
     from llm_common.llm.limits import Limiter
     from llm_common.llm.model_info import ModelInfo
     from llm_common.llm.pricing import Price
@@ -243,11 +242,8 @@ class LLMClient:
         Raises `BudgetExceededError` before anything is sent, otherwise the `LLMError` that fits, with `.attempts` and
         `.cost_usd`; `AllModelsFailed` where a chain of several failed.
         """
-        from llm_common.llm.arguments import question_of
-        from llm_common.llm.completing import completion_of
-
-        chosen = self._profile(profile)
-        question = question_of(
+        calls, chosen = self._factory(), self._profile(profile)
+        question = calls.question(
             messages,
             profile=chosen,
             response_model=response_model,
@@ -257,7 +253,7 @@ class LLMClient:
             tool_choice=tool_choice,
             extra=extra,
         )
-        options = self._options(
+        options = calls.options(
             model,
             models,
             timeout,
@@ -269,10 +265,10 @@ class LLMClient:
             fallback_on_content_policy=fallback_on_content_policy,
             hedge_after=hedge_after,
         )
-        asking = await self._factory().make(question, options, ledger or self.ledger)
+        payer = ledger or self.ledger
         if cached := self._caching(cache):
-            return await cached.completion_of(asking, options, ledger or self.ledger)
-        return await completion_of(asking)
+            return await cached.completion_of(await calls.make(question, options, payer), options, payer)
+        return await calls.complete(question, options, payer)
 
     async def complete_many(
         self,
@@ -330,17 +326,18 @@ class LLMClient:
             concurrency=concurrency,
             extra=extra,
         )
-        options = self._options(
+        calls = self._factory()
+        options = calls.options(
             model,
             (),
             timeout,
-            self._profile(None),
+            None,
             step=step,
             user_id=user_id,
             run_id=run_id,
             tags=tags,
         )
-        return await embeddings_of(await self._factory().make_embedding(order, options, ledger or self.ledger))
+        return await embeddings_of(await calls.make_embedding(order, options, ledger or self.ledger))
 
     async def check(
         self,
@@ -356,10 +353,9 @@ class LLMClient:
         No budget is used, and nothing is reserved. For work that writes down that it begins. `ledger` is the one that
         will pay, where it is not the client's own.
         """
-        from llm_common.llm.arguments import question_of
-
-        options = self._options(model, models, None, self._profile(profile))
-        await self._factory().make(question_of(messages), options, ledger or self.ledger)
+        calls = self._factory()
+        options = calls.options(model, models, None, self._profile(profile))
+        await calls.make(calls.question(messages), options, ledger or self.ledger)
 
     async def model_info(self, model: str) -> "ModelInfo | None":
         """Window, price and abilities of a model, None where no map knows it.
@@ -413,11 +409,8 @@ class LLMClient:
         With a `response_model`, `delta.partial` is the object so far, not validated, and `stream.completion.parsed`
         the instance at the end, or `StructuredOutputError` where it does not fit.
         """
-        from llm_common.llm.arguments import question_of
-        from llm_common.llm.streaming import CompletionStream, Patience
-
-        chosen = self._profile(profile)
-        question = question_of(
+        calls, chosen = self._factory(), self._profile(profile)
+        question = calls.question(
             messages,
             profile=chosen,
             response_model=response_model,
@@ -427,7 +420,7 @@ class LLMClient:
             tool_choice=tool_choice,
             extra=extra,
         )
-        options = self._options(
+        options = calls.options(
             model,
             models,
             timeout,
@@ -438,11 +431,14 @@ class LLMClient:
             tags=tags,
             fallback_on_content_policy=fallback_on_content_policy,
         )
-
-        async def prepare() -> "Asking":
-            return await self._factory().make(question, options, ledger or self.ledger)
-
-        return CompletionStream(prepare, Patience(*chosen.waits(first_token_timeout, stall_timeout)))
+        return calls.stream(
+            question,
+            options,
+            ledger or self.ledger,
+            chosen,
+            first_token_timeout=first_token_timeout,
+            stall_timeout=stall_timeout,
+        )
 
     @property
     def instructor_client(self) -> "AsyncInstructor":
@@ -539,6 +535,8 @@ class LLMClient:
                     budgets=() if self._limit is None else (self._limit,),
                     policy=self._retry or RetryPolicy(),
                     breakers=self._breakers or process_breakers,
+                    model=self._model,
+                    timeout=self._timeout,
                     hooks=self._hooks,
                     limits=self._limits,
                     limiter=self._limiter,
@@ -555,19 +553,8 @@ class LLMClient:
             self._profiles = Profiles()
         return self._profiles
 
-    def _profile(self, chosen: "str | Profile | None") -> "Profile":
-        from llm_common.llm.profile import NO_PROFILE
-
-        if chosen is None:
-            return NO_PROFILE
+    def _profile(self, chosen: "str | Profile | None") -> "Profile | None":
         return self.profiles.get(chosen) if isinstance(chosen, str) else chosen
-
-    def _options(
-        self, model: str | None, models: Sequence[str], timeout: float | None, profile: "Profile", **about: Any
-    ) -> "CallOptions":
-        from llm_common.llm.arguments import options_of
-
-        return options_of(model, models, timeout, profile, self._model, self._timeout, **about)
 
 
 class SyncLLMClient(BlockingClient[LLMClient]):

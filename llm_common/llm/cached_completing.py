@@ -14,8 +14,8 @@ from typing import Any
 
 from llm_common.exceptions import BudgetExceededError, DatabaseError, DeadlineExceededError, LLMError
 from llm_common.ledger import Ledger, RecordingLedger
+from llm_common.llm.arguments import CallOptions
 from llm_common.llm.asking import Asking
-from llm_common.llm.calls import CallOptions
 from llm_common.llm.completing import completion_of
 from llm_common.llm.response_key import response_key
 from llm_common.llm.stored_answer import Lookup, Owner, ResponseCache, StoredAnswer, storable

@@ -1,4 +1,4 @@
-"""Arguments → a call that is ready to be made: messages checked, models resolved, windows looked at, money planned."""
+"""What a client makes calls with: models are resolved, windows looked at and money is planned before one is sent."""
 
 import asyncio
 import threading
@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from llm_common.exceptions import ConfigurationError, ContextWindowError, InvalidInputError
+from llm_common.exceptions import ConfigurationError, ContextWindowError
 from llm_common.ledger import Ledger, budgets_that_bind
 from llm_common.llm.account import Account
+from llm_common.llm.arguments import CallOptions, options_of, question_of
 from llm_common.llm.asking import Asking, Deadline
 from llm_common.llm.breaker import Breakers
-from llm_common.llm.candidates import Candidate, Messages, Question
+from llm_common.llm.candidates import Candidate, Question
 from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.completing import completion_of
 from llm_common.llm.embedding import BatchedAsking, refuse_long_texts
 from llm_common.llm.embedding_batches import EmbeddingOrder, batches_of, most_texts
 from llm_common.llm.hooks import CallHooks, CallView, Hooks
@@ -22,20 +24,20 @@ from llm_common.llm.limits_local import LocalLimits
 from llm_common.llm.limits_turn import Gate
 from llm_common.llm.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates
+from llm_common.llm.profile import NO_PROFILE, Profile
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm.routing import resolve
+from llm_common.llm.streaming import CompletionStream, Patience
 from llm_common.llm.tokens import count
 from llm_common.llm.wire import Route, Wire, WireName
-from llm_common.models import Budget, CallKind, PlannedCall, PriceSource
+from llm_common.models import Budget, CallKind, Completion, PlannedCall, PriceSource
 from llm_common.settings import Settings, UnknownPricePolicy
-from llm_common.values import value
 
-__all__ = ["CallFactory", "CallOptions", "ClientConfig", "checked_messages"]
+__all__ = ["CallFactory", "ClientConfig"]
 
 #: What a model is taken to cost whose price nobody knows: a ceiling that only a handful of listed models pass.
 UNKNOWN_PRICE = Price(rates=Rates.per_million(input="30", output="180"))
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
 #: How much longer than its call a reservation lives: time for the settlement, also on a slow day.
 _SETTLE_SECONDS = 120.0
 
@@ -54,29 +56,18 @@ class ClientConfig:
     budgets: tuple[Budget, ...]
     policy: RetryPolicy
     breakers: Breakers
+    #: What a call is asked of and how many seconds it may take, where neither it nor its profile says so.
+    model: str | None
+    timeout: float
     hooks: Hooks | None = None
     limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
     limiter: Limiter | None = None
 
 
-@value
-class CallOptions:
-    """What one call says about itself, apart from what it asks."""
-
-    models: tuple[str, ...]
-    timeout: float
-    step: str | None = None
-    user_id: str | None = None
-    run_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    fallback_on_content_policy: bool = False
-    hedge_after: float | None = None
-    #: Limits of this call's kind on top of the client's, by a key of their own: `{"profile:fast": Limits(...)}`.
-    limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
-
-
 class CallFactory:
     """Makes calls for one client: owns its wires and its view of the catalogue."""
+
+    question = staticmethod(question_of)
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
@@ -89,6 +80,30 @@ class CallFactory:
     @property
     def breakers(self) -> Breakers:
         return self._config.breakers
+
+    def options(
+        self, model: str | None, models: Sequence[str], timeout: float | None, profile: Profile | None, **about: Any
+    ) -> CallOptions:
+        """`options_of`, with the client's own model and timeout behind those of the call and its profile."""
+        return options_of(model, models, timeout, profile, self._config.model, self._config.timeout, **about)
+
+    async def complete(self, question: Question, options: CallOptions, ledger: Ledger) -> Completion[Any]:
+        """Make the call and carry it through."""
+        return await completion_of(await self.make(question, options, ledger))
+
+    def stream(
+        self,
+        question: Question,
+        options: CallOptions,
+        ledger: Ledger,
+        profile: Profile | None,
+        *,
+        first_token_timeout: float | None,
+        stall_timeout: float | None,
+    ) -> CompletionStream[Any]:
+        """The stream of a call, which is made when it is entered. Its times are its own, else the profile's."""
+        waits = (profile or NO_PROFILE).waits(first_token_timeout, stall_timeout)
+        return CompletionStream(partial(self.make, question, options, ledger), Patience(*waits))
 
     async def make(self, question: Question, options: CallOptions, ledger: Ledger) -> Asking:
         """Everything that can be known before a cent is spent is checked here."""
@@ -253,29 +268,3 @@ async def _those_that_fit(question: Question, candidates: Sequence[Candidate]) -
             model=candidates[0].route.asked,
         )
     return fitting
-
-
-def checked_messages(messages: str | Sequence[Mapping[str, Any]]) -> Messages:
-    """Messages in OpenAI's shape; a plain string is one message of the user's. Raises `InvalidInputError`."""
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    if not messages:
-        raise InvalidInputError("messages is empty; give at least one")
-    for position, message in enumerate(messages):
-        _check(position, message)
-    return tuple(messages)
-
-
-def _check(position: int, message: Any) -> None:
-    if not isinstance(message, (dict, Mapping)):  # a dict is known at once, by its type
-        raise InvalidInputError(
-            f"messages[{position}] must be a dict with role and content, not {type(message).__name__}"
-        )
-    fields = cast("Mapping[str, Any]", message)
-    role, content = fields.get("role"), fields.get("content")
-    if role not in _ROLES:
-        raise InvalidInputError(f"messages[{position}] has role {role!r}; use one of {', '.join(_ROLES)}")
-    if not isinstance(content, (str, list)) and not (content is None and fields.get("tool_calls")):
-        raise InvalidInputError(f"messages[{position}] ({role}) has no content; give text or a list of parts")
-    if isinstance(content, str) and not content.strip() and role == "user":
-        raise InvalidInputError(f"messages[{position}] (user) is blank; say something")

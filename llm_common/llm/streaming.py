@@ -73,13 +73,15 @@ class CompletionStream(Generic[T]):
     is not asked for again.
     """
 
+    #: Of the answer as it comes in, made anew for each request.
+    _seen: StreamedAnswer
+    _pieces: PartialOutput
+
     def __init__(self, prepare: Callable[[], Awaitable[Asking]], patience: Patience) -> None:
         self._prepare = prepare
         self._patience = patience
         self._asking: Asking | None = None
         self._opened: _Opened | None = None
-        self._seen = StreamedAnswer()
-        self._pieces = PartialOutput(None, ())
         self._completion: Completion[T] | None = None
         self._error: LLMError | None = None
 
