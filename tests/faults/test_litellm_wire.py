@@ -1,6 +1,7 @@
 """What only the LiteLLM wire does: hold back what LiteLLM and the SDKs in it would do on their own."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from functools import wraps
 from types import ModuleType
@@ -14,7 +15,7 @@ from llm_common.llm.providers.litellm_wire import LiteLLMWire
 from llm_common.llm.wire import Route, WireRequest
 from llm_common.llm_client import LLMClient
 from llm_common.local_ledger import LocalLedger
-from llm_common.testing import FakeProvider, Fault
+from llm_common.testing import FakeProvider, Fault, Reply
 
 # LiteLLM silences this remark about itself when it is imported; pytest brings it back.
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
@@ -188,3 +189,24 @@ async def test_a_tracer_around_litellm_sees_the_call(
     monkeypatch.setattr(litellm, "acompletion", tracer)
     await wire.send(plain, timeout=PATIENT)
     assert seen == ["openai/m"]
+
+
+async def test_a_stream_leaves_no_generator_behind_for_each_chunk(
+    wire: LiteLLMWire, plain: WireRequest, fake_provider_env: FakeProvider
+):
+    """LiteLLM begins OpenAI's stream anew for each chunk; the loop then closes what it began in a task of its own."""
+    hooks, left = sys.get_asyncgen_hooks(), []
+
+    def note(generator):
+        left.append(generator.__qualname__)
+        hooks.finalizer(generator)
+
+    fake_provider_env.script(Reply(text="one two three", pieces=("one ", "two ", "three")))
+    sys.set_asyncgen_hooks(finalizer=note)
+    try:
+        async with wire.stream(plain, timeout=PATIENT) as chunks:
+            text = "".join([chunk.text async for chunk in chunks])
+    finally:
+        sys.set_asyncgen_hooks(finalizer=hooks.finalizer)
+    assert text == "one two three"
+    assert "AsyncStream.__aiter__" not in left

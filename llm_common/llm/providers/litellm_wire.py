@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, cast
+from inspect import isasyncgenfunction
+from typing import Any, Self, cast
 
 from llm_common.exceptions import LLMError
 from llm_common.llm.answers import answer_in, chunk_in
@@ -59,6 +60,7 @@ class LiteLLMWire:
     async def _stream(self, request: WireRequest, timeout: float) -> AsyncGenerator[AsyncIterator[WireChunk]]:
         exchange, deadline = Exchange(request, timeout), _Deadline(timeout)
         wrapper = await self._call(request, exchange, deadline, stream=True)
+        wrapper.completion_stream = _continued(wrapper.completion_stream)
         chunks = self._chunks(request, exchange, deadline, wrapper)
         try:
             yield chunks
@@ -109,6 +111,32 @@ class LiteLLMWire:
             }
         )
         return await _guarded(request, exchange, deadline, call_litellm(litellm, function, arguments))
+
+
+def _continued(stream: object) -> object:
+    """The stream inside LiteLLM's wrapper, so that the wrapper does not begin it anew for each chunk.
+
+    OpenAI's SDK makes an async generator for whoever begins. Each would be left after one chunk, and closed by the
+    event loop in a task of its own: a fifteenth of the stream's CPU.
+    """
+    kind = type(stream)
+    if isasyncgenfunction(getattr(kind, "__aiter__", None)) and hasattr(kind, "__anext__"):
+        return _Continued(stream)
+    return stream
+
+
+class _Continued:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        return self._stream.__anext__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Deadline:
