@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from llm_common.exceptions import ConnectionFailedError, LLMError, ProviderError
-from llm_common.llm.providers.litellm_call import load_litellm
+from llm_common.llm.providers.litellm_call import _CARRIED_OUT_BY_THE_WRAPPER, load_litellm
 from llm_common.llm.providers.litellm_wire import LiteLLMWire
 from llm_common.llm.wire import Route, WireRequest
 from llm_common.llm_client import LLMClient
@@ -110,6 +110,11 @@ async def litellm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         monkeypatch.setattr(litellm, f"{moment}_callback", [])
         monkeypatch.setattr(litellm, f"_async_{moment}_callback", [])
     return litellm
+
+
+async def test_litellm_knows_what_the_wire_looks_for(litellm: ModuleType):
+    """A setting that another version renames would be passed by in silence."""
+    assert [name for name in _CARRIED_OUT_BY_THE_WRAPPER if not hasattr(litellm, name)] == []
 
 
 async def test_a_host_s_hook_in_litellm_is_called(
