@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.calls import instant_server
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 
 __all__ = ["Growth", "main"]
 

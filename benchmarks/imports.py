@@ -24,7 +24,7 @@ class _Row:
 _WITHOUT_CLI: Final = "import sys; sys.modules.update(dict.fromkeys(('rich', 'click', 'pygments'))); "
 _CHECK: Final = """
 import asyncio, llm_common
-from llm_common.local_ledger import LocalLedger
+from llm_common.ledger.local import LocalLedger
 asyncio.run(llm_common.LLMClient("openai", "key", cost_tracker=LocalLedger()).check("Hello", "gpt-6-luna"))
 """
 _SESSION: Final = """

@@ -25,7 +25,7 @@ from benchmarks.pipeline_server import BILL
 from benchmarks.postgres import Server, server
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
 from llm_common.pipeline import LEGISLATION
-from llm_common.search.zai import ZaiProvider
+from llm_common.search.providers.zai import ZaiProvider
 
 __all__ = ["PipelineCosts", "PipelineLoad", "main", "pipelines"]
 

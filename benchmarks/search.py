@@ -28,11 +28,11 @@ from rich.table import Table
 
 from benchmarks.postgres import Server, server
 from benchmarks.search_replay import Log, Replay, replay
+from llm_common._runtime.memory_cache import MemoryCache
 from llm_common.db.database import Database
-from llm_common.local_ledger import LocalLedger
-from llm_common.memory_cache import MemoryCache
+from llm_common.ledger.local import LocalLedger
 from llm_common.search.entry import Entry
-from llm_common.search.local import Document, LocalProvider
+from llm_common.search.providers.local import Document, LocalProvider
 from llm_common.search.result import SearchResult
 from llm_common.testing import FakeProvider, Reply
 from llm_common.web_search import WebSearchClient

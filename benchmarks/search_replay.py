@@ -17,10 +17,10 @@ from typing import Final
 
 import psycopg
 
-from llm_common.local_ledger import LocalLedger
-from llm_common.memory_cache import MemoryCache
+from llm_common._runtime.memory_cache import MemoryCache
+from llm_common.ledger.local import LocalLedger
 from llm_common.search.filters import Abilities
-from llm_common.search.provider import ProviderAnswer
+from llm_common.search.providers.protocol import ProviderAnswer
 from llm_common.search.query import SearchRequest, folded
 from llm_common.search.result import SearchResult
 from llm_common.web_search import WebSearchClient

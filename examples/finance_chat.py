@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from llm_common import ConversationMemory, CostTracker, Database, LLMClient, SearchResult, WebSearchClient
+from llm_common._text.delimiting import source_block
 from llm_common.exceptions import BudgetExceededError
-from llm_common.fencing import source_block
 from llm_common.finance_search import FinanceSearchService
 from llm_common.models import Budget
 

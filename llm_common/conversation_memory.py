@@ -7,10 +7,10 @@ searched, and forgotten for good. A memory object belongs to one user and reache
 from typing import Any, Protocol, Self
 from uuid import UUID
 
-from llm_common.conversation_prompts import context_messages, fit, summary_messages
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.conversations import Backlog, ConversationMessage, Forgotten
 from llm_common.exceptions import EmptyAnswerError, InvalidInputError
+from llm_common.memory.context import context_messages, fit, summary_messages
 
 __all__ = ["ChatModel", "ConversationMemory", "ConversationMessage", "Forgotten"]
 

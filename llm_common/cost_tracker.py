@@ -16,6 +16,7 @@ from secrets import randbits
 from typing import Literal, Self, TypeAlias
 from uuid import UUID
 
+from llm_common._runtime.shielding import uninterrupted
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.ledger import (
     BudgetAlert,
@@ -31,12 +32,11 @@ from llm_common.db.functions.ledger import (
 )
 from llm_common.db.transport import Json
 from llm_common.exceptions import ConfigurationError, DatabaseError, DatabaseUnavailableError, InvalidInputError
-from llm_common.ledger import budgets_that_bind
-from llm_common.ledger_writes import DirectWrites, HeldCall, LedgerWrites
+from llm_common.ledger.protocol import budgets_that_bind
+from llm_common.ledger.writer import DirectWrites, HeldCall, LedgerWrites
 from llm_common.models import Budget, BudgetWindow, CostMetrics, Outcome, PlannedCall, Reservation
 from llm_common.money import format_usd, to_nano
 from llm_common.settings import Settings
-from llm_common.uninterrupted import uninterrupted
 
 __all__ = [
     "AlertCallback",
@@ -134,8 +134,8 @@ class CostTracker:
                 "on_outage='spool' needs spool_path, a file on a local disk, and spool_allowance_usd, the most that "
                 "may be spent while no budget can be looked at"
             )
-        from llm_common.spool import Spool
-        from llm_common.spooled_ledger import SpooledLedger
+        from llm_common.ledger.spool import Spool
+        from llm_common.ledger.spooled import SpooledLedger
 
         spool = Spool(Path(path), to_nano(allowance_usd, name="spool_allowance_usd"))
         return SpooledLedger(self._ledger, spool, self._note)

@@ -34,13 +34,11 @@ LLMCommonError
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from llm_common.models import Usage
+from llm_common.usage import Attempt, Usage
 
 __all__ = [
     "AllModelsFailed",
@@ -76,22 +74,6 @@ __all__ = [
     "StreamInterruptedError",
     "StructuredOutputError",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One request that was (or could not be) sent for a call.
-
-    `error` is None for the attempt that answered. `cost_usd` is what the attempt was charged, also when it
-    failed after the model had worked.
-    """
-
-    model: str
-    provider: str
-    error: str | None
-    status: int | None
-    seconds: float
-    cost_usd: Decimal
 
 
 class LLMCommonError(Exception):
@@ -134,7 +116,7 @@ class LLMError(LLMCommonError):
         attempts: Sequence[Attempt] = (),
         cost_usd: Decimal = Decimal(0),
         maybe_billed: bool = False,
-        usage: "Usage | None" = None,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__(message)
         self.provider = provider

@@ -5,11 +5,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from llm_common._text.delimiting import source_block
 from llm_common.exceptions import InvalidInputError, SearchError
-from llm_common.fencing import source_block
-from llm_common.ledger import Ledger
+from llm_common.ledger.protocol import Ledger
+from llm_common.search.batch import QueryResult
 from llm_common.search.bill_queries import bill_queries
-from llm_common.search.many import QueryResult
 from llm_common.search.result import SearchResult
 from llm_common.search.urls import canonical_url
 from llm_common.web_search import WebSearchClient

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from llm_common.exceptions import AllModelsFailed, BudgetExceededError, ConfigurationError, InvalidInputError, LLMError
-from llm_common.ledger import Ledger
-from llm_common.llm.blocking import BlockingClient, blocking, blocking_stream
+from llm_common.ledger.protocol import Ledger
+from llm_common.llm.batch import ManyResult, OnResult, Request, ask_all
 from llm_common.llm.hooks import Hooks
-from llm_common.llm.limits import Limits
-from llm_common.llm.many import ManyResult, OnResult, Request, ask_all
+from llm_common.llm.limits.rules import Limits
+from llm_common.llm.sync import BlockingClient, blocking, blocking_stream
 from llm_common.models import Budget, Completion, DefaultTemperature, Embeddings
 from llm_common.money import to_usd
 from llm_common.settings import Settings, UnknownPricePolicy
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     # What these import is loaded by the first call: making a client costs next to nothing.
     from llm_common.llm.breaker import Breakers
-    from llm_common.llm.cached_completing import CachedCompleting
-    from llm_common.llm.calls import CallFactory
-    from llm_common.llm.limits import Limiter
-    from llm_common.llm.model_info import ModelInfo
+    from llm_common.llm.cached_completion import CachedCompleting
+    from llm_common.llm.call_factory import CallFactory
+    from llm_common.llm.catalogue.model_info import ModelInfo
+    from llm_common.llm.limits.rules import Limiter
     from llm_common.llm.pricing import Price
     from llm_common.llm.profile import Profile
     from llm_common.llm.retrying import RetryPolicy
@@ -466,7 +466,7 @@ class LLMClient:
 
             self._own_ledger = CostTracker(self._settings.database_url, project=self._project)
             return self._own_ledger
-        from llm_common.local_ledger import LocalLedger
+        from llm_common.ledger.local import LocalLedger
 
         _log.warning("no cost_tracker and no DATABASE_URL: budgets hold in this process only, and nothing is recorded")
         return LocalLedger()
@@ -512,7 +512,7 @@ class LLMClient:
         if self._response_cache is None or wanted is False:
             return None
         if self._cached is None:
-            from llm_common.llm.cached_completing import CachedCompleting
+            from llm_common.llm.cached_completion import CachedCompleting
 
             self._cached = CachedCompleting(self._response_cache, self._project)
         return self._cached
@@ -520,7 +520,7 @@ class LLMClient:
     def _factory(self) -> "CallFactory":
         if self._calls is None:
             from llm_common.llm.breaker import process_breakers
-            from llm_common.llm.calls import CallFactory, ClientConfig
+            from llm_common.llm.call_factory import CallFactory, ClientConfig
             from llm_common.llm.retrying import RetryPolicy
 
             self._calls = CallFactory(

@@ -3,13 +3,14 @@
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 
-from llm_common.exceptions import Attempt, InvalidInputError
-from llm_common.money import to_nano
-from llm_common.values import value
+from llm_common._runtime.values import value
+from llm_common.exceptions import BudgetExceededError, InvalidInputError
+from llm_common.money import format_usd, to_nano, to_usd
+from llm_common.usage import Attempt, Usage
 
 __all__ = [
     "Attempt",
@@ -52,41 +53,6 @@ class DefaultEffort(str):
     """The reasoning effort of a caller who chose none: sent only to models that are known to reason."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens in four disjoint buckets, so that none is billed twice.
-
-    `input_tokens` are the fresh ones; `cache_read_tokens` and `cache_write_tokens` are not in it.
-    `output_tokens` has the reasoning in it, `reasoning_tokens` shows how many of them. `cache_write_1h_tokens`
-    shows how many of the cache writes were kept for an hour (Anthropic prices them apart).
-    """
-
-    input_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
-
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.output_tokens
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.output_tokens + other.output_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-            self.cache_write_1h_tokens + other.cache_write_1h_tokens,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +232,38 @@ class Outcome:
     attempts: int = 1
     calls: int = 1
     answer: str | None = field(default=None, repr=False)
+
+
+def resets_at(window: str, starts: date) -> datetime | None:
+    """When a UTC window that starts on a day gives way to the next; None for one that never does."""
+    if window == "total":
+        return None
+    following = starts + timedelta(days=1 if window == "day" else 31)
+    if window == "month":
+        following = following.replace(day=1)
+    return datetime.combine(following, time(), UTC)
+
+
+def budget_refusal(
+    *,
+    budget: str,
+    limit_nano: int,
+    spent_nano: int,
+    reserved_nano: int,
+    requested_nano: int,
+    resets: datetime | None,
+) -> BudgetExceededError:
+    """The error that says which budget refused, by how much, and until when."""
+    when = f"; it resets at {resets.isoformat()}" if resets else ""
+    return BudgetExceededError(
+        f"budget {budget}: {format_usd(to_usd(limit_nano))} allowed, {format_usd(to_usd(spent_nano))} spent, "
+        f"{format_usd(to_usd(reserved_nano))} reserved, and this call may cost up to "
+        f"{format_usd(to_usd(requested_nano))}{when}. Nothing was sent. "
+        "Raise the budget, lower max_tokens or choose a cheaper model.",
+        budget=budget,
+        limit_usd=to_usd(limit_nano),
+        spent_usd=to_usd(spent_nano),
+        reserved_usd=to_usd(reserved_nano),
+        requested_usd=to_usd(requested_nano),
+        resets_at=resets,
+    )

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from llm_common._runtime.memory_cache import MemoryCache
+from llm_common._runtime.outage import Outage
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.exceptions import DatabaseError, InvalidInputError
 from llm_common.llm.stored_answer import Lookup, Owner, ResponseCache, StoredAnswer
-from llm_common.memory_cache import MemoryCache
-from llm_common.outage import Outage
 
 __all__ = ["MemoryResponseCache", "PostgresResponseCache", "ResponseCache"]
 

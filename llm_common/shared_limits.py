@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from typing import Self, cast
 from uuid import uuid4
 
+from llm_common._runtime.per_loop import PerLoop
+from llm_common._runtime.shielding import uninterrupted
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.rate_limits import RateCorrection, RateDemand
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError
-from llm_common.llm.limits import (
+from llm_common.llm.limits.local import LocalLimits
+from llm_common.llm.limits.rules import (
     WAITING_SHARE,
     Claim,
     Demand,
@@ -30,9 +33,6 @@ from llm_common.llm.limits import (
     limit_refusal,
     out_of_turn,
 )
-from llm_common.llm.limits_local import LocalLimits
-from llm_common.per_loop import PerLoop
-from llm_common.uninterrupted import uninterrupted
 
 __all__ = ["SharedLimits"]
 

@@ -11,28 +11,28 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from llm_common._runtime.memory_cache import MemoryCache
+from llm_common._runtime.outage import Outage
+from llm_common._runtime.per_loop import PerLoop
 from llm_common.exceptions import ConfigurationError
-from llm_common.ledger import Ledger
-from llm_common.local_ledger import LocalLedger
-from llm_common.memory_cache import MemoryCache
+from llm_common.ledger.deferred import OutageLedger
+from llm_common.ledger.local import LocalLedger
+from llm_common.ledger.protocol import Ledger
 from llm_common.money import to_nano
-from llm_common.outage import Outage
-from llm_common.per_loop import PerLoop
+from llm_common.search.batch import QueryResult, run_many
 from llm_common.search.cached_search import CachedSearch
-from llm_common.search.chain import Chain
 from llm_common.search.entry import Entry
-from llm_common.search.many import QueryResult, run_many
-from llm_common.search.one_provider import OneProvider
-from llm_common.search.outage_ledger import OutageLedger
+from llm_common.search.fallback import Chain
 from llm_common.search.outcome import SearchOutcome
-from llm_common.search.provider import SearchProvider
-from llm_common.search.providers import NAMES, make_provider
+from llm_common.search.paid_search import Payer, Upstream
+from llm_common.search.postgres_cache import CacheTimes, SharedCache
+from llm_common.search.provider_search import OneProvider
+from llm_common.search.providers.protocol import SearchProvider
+from llm_common.search.providers.registry import NAMES, make_provider
 from llm_common.search.query import folded, parse_query
 from llm_common.search.result import SearchResult
 from llm_common.search.retrying import RetryPolicy
-from llm_common.search.shared_cache import CacheTimes, SharedCache
 from llm_common.search.statistics import Statistics, report
-from llm_common.search.upstream import Payer, Upstream
 from llm_common.settings import Settings
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 --
 -- A bucket is the moment at which it is full again, in microseconds since 1970 by this server's clock: taking moves it
 -- on, the passing of time is the refill, so a look writes nothing. How far a request moves it, and how far from full it
--- may be, is told by the caller (llm_common/llm/limits.py has the arithmetic); all of it is in whole microseconds. A
+-- may be, is told by the caller (llm_common/llm/limits/rules.py has the arithmetic); all of it is in whole microseconds. A
 -- slot is a lease that ends by itself, so that a process that died holds none for ever.
 --
 -- Whoever takes or gives back holds the gates of its keys, advisory locks in the order of their hashes, for the length

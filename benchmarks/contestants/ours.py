@@ -13,7 +13,7 @@ __all__ = ["in_postgres", "in_process", "over_litellm"]
 @asynccontextmanager
 async def in_process(url: str) -> AsyncGenerator[Client]:
     """Budgets and costs are kept in the process."""
-    from llm_common.local_ledger import LocalLedger
+    from llm_common.ledger.local import LocalLedger
 
     async with _client(url, cost_tracker=LocalLedger()) as client:
         yield client
@@ -32,7 +32,7 @@ async def in_postgres(url: str) -> AsyncGenerator[Client]:
 @asynccontextmanager
 async def over_litellm(url: str) -> AsyncGenerator[Client]:
     """The wire for providers that only LiteLLM knows."""
-    from llm_common.local_ledger import LocalLedger
+    from llm_common.ledger.local import LocalLedger
 
     async with _client(url, cost_tracker=LocalLedger(), wire="litellm") as client:
         yield client

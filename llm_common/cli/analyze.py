@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from llm_common.cli.console import notes
 from llm_common.cli.database import DatabaseUrl, DataDir
-from llm_common.cli.terminal import notes
 from llm_common.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from llm_common.cli.workplace import Workplace
+    from llm_common.cli.context import Workplace
     from llm_common.pipeline import BillAnalysis
 
 __all__ = ["analyze", "interruptible", "present"]
@@ -82,7 +82,7 @@ def analyze(
 
     async def work() -> int:
         from llm_common.cli.analyze_many import analyze_all, enqueue_all
-        from llm_common.cli.workplace import workplace
+        from llm_common.cli.context import workplace
 
         async with workplace(database_url, data_dir) as here:
             here.check_models(chosen.values())
@@ -113,8 +113,8 @@ async def _one(
     database_url: str | None,
     data_dir: Path | None,
 ) -> None:
+    from llm_common.cli.context import workplace
     from llm_common.cli.progress import Progress
-    from llm_common.cli.workplace import workplace
 
     async with workplace(database_url, data_dir) as here:
         here.check_models(chosen.values())

@@ -13,15 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from llm_common.cli.bills import BillFiles
+from llm_common.cli.console import notes, results
+from llm_common.cli.context import NODE_PIPELINE
 from llm_common.cli.errors import exit_code
-from llm_common.cli.terminal import notes, results
-from llm_common.cli.workplace import NODE_PIPELINE
 from llm_common.exceptions import LLMCommonError
 from llm_common.money import format_usd
-from llm_common.pipeline.engine import EngineName
+from llm_common.pipeline.engines.base import EngineName
 
 if TYPE_CHECKING:
-    from llm_common.cli.workplace import Workplace
+    from llm_common.cli.context import Workplace
     from llm_common.pipeline import BillAnalysis, RunResult
 
 __all__ = ["analyze_all", "enqueue_all"]

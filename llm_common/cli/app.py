@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llm_common.cli import analyze, cache, compare, costs, database, doctor, profiles, provider, runs, worker
-from llm_common.cli.terminal import results
+from llm_common.cli.console import results
 
 __all__ = ["app"]
 

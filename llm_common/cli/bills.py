@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.pipeline.many import Item
+from llm_common.pipeline.batch import Item
 
 __all__ = ["STANDARD_INPUT", "BillFiles", "read_bill"]
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, cast
 import typer
 from rich.table import Table
 
+from llm_common.cli.console import notes, results
 from llm_common.cli.database import DatabaseUrl, DataDir
-from llm_common.cli.terminal import notes, results
 from llm_common.exceptions import InvalidInputError
 from llm_common.money import format_usd, to_usd
 

@@ -14,14 +14,14 @@ from rich.markup import escape
 
 from llm_common.cli.analyze import interruptible
 from llm_common.cli.bills import BillFiles
+from llm_common.cli.console import notes
 from llm_common.cli.database import DatabaseUrl, DataDir
-from llm_common.cli.terminal import notes
 from llm_common.exceptions import InvalidInputError
 from llm_common.pipeline.spec import STEPS
 
 if TYPE_CHECKING:
     from llm_common.cli.comparison import Contestant
-    from llm_common.cli.workplace import Workplace
+    from llm_common.cli.context import Workplace
     from llm_common.pipeline import Item
 
 __all__ = ["compare"]
@@ -63,7 +63,7 @@ def compare(
 
     async def work() -> None:
         from llm_common.cli.comparison import show_comparison
-        from llm_common.cli.workplace import workplace
+        from llm_common.cli.context import workplace
 
         async with workplace(database_url, data_dir) as here:
             combinations = _combinations(models, here.models)

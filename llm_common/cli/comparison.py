@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, cast
 from rich.markup import escape
 from rich.table import Table
 
-from llm_common.cli.terminal import results
+from llm_common.cli.console import results
 from llm_common.db.functions.comparison import PipelineFigures
 from llm_common.money import format_usd
 

@@ -16,8 +16,8 @@ from rich.bar import Bar
 from rich.markup import escape
 from rich.table import Table
 
+from llm_common.cli.console import results
 from llm_common.cli.database import DatabaseUrl, DataDir
-from llm_common.cli.terminal import results
 from llm_common.db.functions.ledger import BudgetStatus, CostForecast, CostSummary
 from llm_common.exceptions import InvalidInputError
 from llm_common.money import format_usd

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llm_common.cli.terminal import notes, results
+from llm_common.cli.console import notes, results
 
 __all__ = ["DataDir", "DatabaseUrl", "app", "migrate"]
 

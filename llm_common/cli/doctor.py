@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from llm_common.cli.console import results
 from llm_common.cli.database import DatabaseUrl, DataDir
-from llm_common.cli.terminal import results
 from llm_common.exceptions import DatabaseError, LLMCommonError
 from llm_common.settings import PROVIDER_KEYS, Settings
 
@@ -104,7 +104,7 @@ def _profiles(settings: Settings) -> list[Finding]:
 
 
 def _chain(settings: Settings, profile: "Profile") -> Finding:
-    from llm_common.llm.catalogue import Catalogue
+    from llm_common.llm.catalogue.catalogue import Catalogue
     from llm_common.llm.routing import resolve
 
     subject, catalogue = f"profile {profile.name}", Catalogue()

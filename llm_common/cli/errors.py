@@ -2,7 +2,7 @@
 
 from rich.markup import escape
 
-from llm_common.cli.terminal import notes
+from llm_common.cli.console import notes
 from llm_common.exceptions import (
     AuthenticationError,
     BudgetExceededError,

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from llm_common.cli.terminal import results
+from llm_common.cli.console import results
 from llm_common.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Final, Self
 from rich.markup import escape
 from rich.status import Status
 
-from llm_common.cli.terminal import notes
+from llm_common.cli.console import notes
 from llm_common.money import format_usd
 from llm_common.pipeline import PipelineEvent
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from llm_common.cli.analyze import interruptible
-from llm_common.cli.terminal import notes, results
+from llm_common.cli.console import notes, results
 
 __all__ = ["fake_provider"]
 
@@ -19,7 +19,7 @@ def fake_provider(
     Prints the environment variables that lead clients to it. Costs nothing and calls nobody.
     """
     from llm_common.testing import FakeProvider, serve_forever
-    from llm_common.testing.answers import answer_chat, answer_search
+    from llm_common.testing.analyst import answer_chat, answer_search
 
     def ready(provider: FakeProvider) -> None:
         notes.print("serving; point a client here with:", highlight=False)

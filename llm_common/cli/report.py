@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from llm_common.cli.terminal import results
+from llm_common.cli.console import results
 from llm_common.db.functions.runs import RunRecord
 from llm_common.money import format_usd
 from llm_common.pipeline import BillAnalysis, Citation

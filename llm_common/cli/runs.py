@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from llm_common.cli.analyze import interruptible
+from llm_common.cli.console import notes, results
 from llm_common.cli.database import DatabaseUrl, DataDir
-from llm_common.cli.terminal import notes, results
 from llm_common.exceptions import InvalidInputError
 from llm_common.money import format_usd
 
@@ -93,8 +93,8 @@ def resume(run_id: RunId, json: AsJson = False, database_url: DatabaseUrl = None
 
     async def work() -> None:
         from llm_common.cli.analyze import present
+        from llm_common.cli.context import workplace
         from llm_common.cli.progress import Progress
-        from llm_common.cli.workplace import workplace
 
         async with workplace(database_url, data_dir) as here:
             with Progress() as progress:

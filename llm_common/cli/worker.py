@@ -12,8 +12,8 @@ import typer
 from rich.markup import escape
 
 from llm_common.cli.analyze import interruptible
+from llm_common.cli.console import notes
 from llm_common.cli.database import DatabaseUrl, DataDir
-from llm_common.cli.terminal import notes
 from llm_common.money import format_usd
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _opened(
 
 @asynccontextmanager
 async def _built_in(database_url: str | None, data_dir: Path | None) -> AsyncGenerator["AnalysisPipeline[Any]"]:
-    from llm_common.cli.workplace import workplace
+    from llm_common.cli.context import workplace
 
     async with workplace(database_url, data_dir) as here:
         yield here.pipeline
@@ -87,7 +87,7 @@ def _show(worked: "Worked") -> None:
     if worked.analysis is not None:
         told = f"[green]✓[/] {escape(worked.bill_id)} {worked.run_id} {format_usd(worked.analysis.cost_usd)}"
     else:
-        from llm_common.pipeline.endings import told as why
+        from llm_common.pipeline.dispositions import told as why
 
         note = "; ".join(getattr(worked.error, "__notes__", ()))
         told = (

@@ -17,7 +17,7 @@ from llm_common.exceptions import (
     RunFencedError,
     RunInProgressError,
 )
-from llm_common.ledger import budget_refusal
+from llm_common.models import budget_refusal
 
 __all__ = ["database_error"]
 

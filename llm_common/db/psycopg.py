@@ -15,12 +15,12 @@ import psycopg
 from psycopg import AsyncConnection, Connection, sql
 from psycopg.rows import TupleRow, tuple_row
 
+from llm_common._runtime.per_loop import PerLoop
 from llm_common.db.dsn import describe, with_defaults
 from llm_common.db.errors import database_error
 from llm_common.db.pool import Pool
 from llm_common.db.transport import Execute, Json
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, InvalidInputError, LLMCommonError
-from llm_common.per_loop import PerLoop
 
 if TYPE_CHECKING:
     # Only a host that passes its pool needs to have it installed.

@@ -8,12 +8,13 @@ from functools import reduce
 from operator import add
 from typing import Any, TypeAlias
 
-from llm_common.exceptions import Attempt, DatabaseError, LLMError
-from llm_common.ledger import Ledger, budgets_that_bind
+from llm_common._runtime.shielding import uninterrupted
+from llm_common.exceptions import DatabaseError, LLMError
+from llm_common.ledger.protocol import Ledger, budgets_that_bind
 from llm_common.llm.candidates import Candidate, Charge
-from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource, Reservation, Usage
+from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource, Reservation
 from llm_common.money import to_usd
-from llm_common.uninterrupted import uninterrupted
+from llm_common.usage import Attempt, Usage
 
 __all__ = ["Account", "Plan"]
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, cast
 
+from llm_common._runtime.values import value
 from llm_common.exceptions import ConfigurationError, InvalidInputError
 from llm_common.llm.candidates import Messages, Question
-from llm_common.llm.limits import Limits
+from llm_common.llm.limits.rules import Limits
 from llm_common.llm.profile import NO_PROFILE, Profile
-from llm_common.llm.structured import output_spec
+from llm_common.llm.structured.schema import output_spec
 from llm_common.models import check_tags
-from llm_common.values import value
 
 __all__ = ["CallOptions", "options_of", "question_of"]
 

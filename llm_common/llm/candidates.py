@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from llm_common.llm.model_info import ModelInfo
-from llm_common.llm.output_modes import mode_for, with_output
+from llm_common._runtime.values import value
+from llm_common._text.tokens import format_bound, upper_bound
+from llm_common.llm.catalogue.model_info import ModelInfo
 from llm_common.llm.pricing import Price, bound_nano, cost_nano
-from llm_common.llm.structured import OutputSpec
-from llm_common.llm.tokens import format_bound, upper_bound
+from llm_common.llm.structured.output_modes import mode_for, with_output
+from llm_common.llm.structured.schema import OutputSpec
 from llm_common.llm.wire import Route, Wire, WireRequest
-from llm_common.models import DefaultEffort, DefaultTemperature, PriceSource, Usage
+from llm_common.models import DefaultEffort, DefaultTemperature, PriceSource
 from llm_common.money import to_nano
-from llm_common.values import value
+from llm_common.usage import Usage
 
 __all__ = ["Candidate", "Charge", "Messages", "Question"]
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+from llm_common._text.tokens import count, text_bound
 from llm_common.exceptions import ContextWindowError, InvalidAnswerError, LLMError
-from llm_common.llm.asking import Asking
+from llm_common.llm.attempts import Asking
 from llm_common.llm.candidates import Candidate, Charge
-from llm_common.llm.completing import settled
+from llm_common.llm.completion import settled
 from llm_common.llm.embedding_batches import Batch, EmbeddingOrder
-from llm_common.llm.limits_turn import BYTES_PER_TOKEN, Turn
-from llm_common.llm.tokens import count, text_bound
+from llm_common.llm.limits.gate import BYTES_PER_TOKEN, Turn
 from llm_common.llm.wire import EmbeddingRequest, WireVectors
 from llm_common.models import Embeddings
 

@@ -16,8 +16,8 @@ from typing import Any, cast
 from pydantic_core import to_json
 
 from llm_common.exceptions import InvalidAnswerError
-from llm_common.llm.answers import reported, unreadable
-from llm_common.llm.error_body import error_in
+from llm_common.llm.error_parsing import error_in
+from llm_common.llm.response_parsing import reported, unreadable
 from llm_common.llm.token_usage import cost_in, usage_in
 from llm_common.llm.wire import EmbeddingRequest, WireVectors
 

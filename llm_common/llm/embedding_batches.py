@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from llm_common._text.tokens import text_bound
 from llm_common.exceptions import InvalidInputError
-from llm_common.llm.tokens import text_bound
 
 __all__ = ["MOST_TOKENS", "Batch", "EmbeddingOrder", "batches_of", "checked_texts", "most_texts"]
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from llm_common.uninterrupted import uninterrupted
+from llm_common._runtime.shielding import uninterrupted
 
 __all__ = ["first_answer"]
 

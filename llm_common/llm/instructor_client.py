@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_common.exceptions import ConfigurationError
-from llm_common.llm.partial_output import Delta
-from llm_common.models import Completion, ToolCall, Usage
+from llm_common.llm.structured.partial_output import Delta
+from llm_common.models import Completion, ToolCall
+from llm_common.usage import Usage
 
 if TYPE_CHECKING:
     from instructor import AsyncInstructor, Mode

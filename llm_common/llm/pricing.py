@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import Self, TypeVar, cast
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.models import Usage
 from llm_common.money import billable_nano
+from llm_common.usage import Usage
 
 __all__ = ["Price", "Rates", "Tier", "bound_nano", "cost_nano"]
 

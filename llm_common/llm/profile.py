@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from llm_common.llm.limits import Limits
+from llm_common.llm.limits.rules import Limits
 from llm_common.llm.profile_keys import KEYS, checked
 from llm_common.models import DefaultEffort, DefaultTemperature
 

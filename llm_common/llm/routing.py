@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llm_common.exceptions import ConfigurationError, InvalidInputError, ModelNotFoundError
-from llm_common.llm.catalogue import VENDORS, Catalogue
+from llm_common.llm.catalogue.catalogue import VENDORS, Catalogue
 from llm_common.llm.wire import Route, WireName
 from llm_common.settings import PROVIDER_KEYS, PROVIDER_URLS, Settings
 

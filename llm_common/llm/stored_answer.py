@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llm_common.models import Completion, PriceSource, ToolCall, Usage
+from llm_common.models import Completion, PriceSource, ToolCall
+from llm_common.usage import Usage
 
 __all__ = ["Lookup", "Owner", "ResponseCache", "StoredAnswer", "storable"]
 

@@ -2,9 +2,10 @@
 
 from decimal import Decimal
 
-from llm_common.llm.answers import judged
+from llm_common.llm.response_parsing import judged
 from llm_common.llm.wire import Route, ToolCallDelta, WireAnswer, WireChunk
-from llm_common.models import ToolCall, Usage
+from llm_common.models import ToolCall
+from llm_common.usage import Usage
 
 __all__ = ["StreamedAnswer"]
 

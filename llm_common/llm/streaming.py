@@ -15,15 +15,16 @@ from llm_common.exceptions import (
     LLMError,
     StreamInterruptedError,
 )
-from llm_common.llm.asking import Asking
+from llm_common.llm.attempts import Asking
 from llm_common.llm.candidates import Candidate, Charge
-from llm_common.llm.limits_turn import FREE, Turn
-from llm_common.llm.output_modes import instance_in, misfit, unwrapped
-from llm_common.llm.partial_output import Delta, PartialOutput
+from llm_common.llm.limits.gate import FREE, Turn
 from llm_common.llm.streamed_answer import StreamedAnswer
-from llm_common.llm.structured import SchemaMismatchError
+from llm_common.llm.structured.output_modes import instance_in, misfit, unwrapped
+from llm_common.llm.structured.partial_output import Delta, PartialOutput
+from llm_common.llm.structured.schema import SchemaMismatchError
 from llm_common.llm.wire import WireAnswer, WireChunk
-from llm_common.models import CallStatus, Completion, Usage
+from llm_common.models import CallStatus, Completion
+from llm_common.usage import Usage
 
 __all__ = ["CompletionStream", "Delta", "Patience"]
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, cast
 
-from llm_common.models import Usage
+from llm_common.usage import Usage
 
 __all__ = ["cost_in", "usage_in"]
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
-from llm_common.models import ToolCall, Usage
-from llm_common.values import value
+from llm_common._runtime.values import value
+from llm_common.models import ToolCall
+from llm_common.usage import Usage
 
 __all__ = [
     "EmbeddingRequest",

@@ -4,12 +4,12 @@ Bills are built in; for another subject give the pipeline an `AnalysisSpec`.
 """
 
 from llm_common.pipeline.analysis import AnalysisPipeline
+from llm_common.pipeline.batch import Enqueued, Item, RunResult
 from llm_common.pipeline.claims import JUDGED, Citation, Claim, Stated
-from llm_common.pipeline.engine import Engine
+from llm_common.pipeline.engines.base import Engine
+from llm_common.pipeline.engines.ray import RayEngine
 from llm_common.pipeline.events import PipelineEvent
 from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis, Impact
-from llm_common.pipeline.many import Enqueued, Item, RunResult
-from llm_common.pipeline.ray_engine import RayEngine
 from llm_common.pipeline.schemas import (
     Analysis,
     AnalysisResult,

@@ -23,13 +23,13 @@ from llm_common.exceptions import (
     RunInProgressError,
 )
 from llm_common.llm_client import LLMClient
-from llm_common.pipeline.carrying import Carrier
-from llm_common.pipeline.endings import Ends, back_to_the_queue, for_good
-from llm_common.pipeline.engine import Engine, EngineName, engine_of
+from llm_common.pipeline.batch import Enqueued, Item, RunResult, carried_out, enqueued, key_of
+from llm_common.pipeline.dispositions import Ends, back_to_the_queue, for_good
+from llm_common.pipeline.engines.base import Engine, EngineName, engine_of
 from llm_common.pipeline.events import OnEvent, PipelineEvent
+from llm_common.pipeline.executor import Carrier
 from llm_common.pipeline.leases import worker_name
 from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis
-from llm_common.pipeline.many import Enqueued, Item, RunResult, carried_out, enqueued, key_of
 from llm_common.pipeline.prompts import code_version, spec_of
 from llm_common.pipeline.schemas import AnalysisResult
 from llm_common.pipeline.spec import AnalysisSpec

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from llm_common.pipeline.figures import Unit
+from llm_common._text.figures import Unit
 
 __all__ = ["JUDGED", "Citation", "Claim", "Frozen", "Quotation", "Stated", "numbers_of", "texts_of", "title_of"]
 

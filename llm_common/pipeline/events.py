@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
-from llm_common.models import Usage
 from llm_common.pipeline.schemas import AnalysisResult, ResearchFailure, ReviewCritique, Source, UnsupportedClaim
+from llm_common.usage import Usage
 
 __all__ = ["EventKind", "OnEvent", "PipelineEvent", "tell"]
 

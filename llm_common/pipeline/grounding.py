@@ -9,10 +9,10 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 from rapidfuzz import fuzz
 
+from llm_common._text.figures import Figure, figures, unsupported_figures
+from llm_common._text.quotes import find_quote
 from llm_common.pipeline.claims import Citation, Claim, Quotation, numbers_of, texts_of, title_of
-from llm_common.pipeline.figures import Figure, figures, unsupported_figures
-from llm_common.pipeline.quotes import find_quote
-from llm_common.pipeline.reading import Passage, Reading
+from llm_common.pipeline.part_context import Passage, Reading
 from llm_common.pipeline.schemas import AnalysisResult, Draft, UnsupportedClaim, claim_type
 
 __all__ = ["CheckedDraft", "check_draft"]

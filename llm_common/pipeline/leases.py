@@ -9,10 +9,10 @@ from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
+from llm_common._runtime.shielding import uninterrupted
 from llm_common.db.database import Database
 from llm_common.db.functions.runs import Lease, LeaseState
 from llm_common.exceptions import RunCancelledError, RunFencedError
-from llm_common.uninterrupted import uninterrupted
 
 __all__ = ["LeaseKeeper", "fenced", "go_on", "worker_name"]
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from llm_common.fencing import source_block, without_tags
+from llm_common._text.delimiting import source_block, without_tags
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft
-from llm_common.pipeline.reading import Passage, Reading
+from llm_common.pipeline.part_context import Passage, Reading
 from llm_common.pipeline.schemas import AnalysisResult, Queries, ReviewCritique
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.subject import Subject

@@ -7,7 +7,7 @@ from llm_common.db.functions.runs import RunRecord
 from llm_common.db.transport import Json
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft
-from llm_common.pipeline.joining import Finding, joined_draft
+from llm_common.pipeline.merging import Finding, joined_draft
 from llm_common.pipeline.prompts import spec_of
 from llm_common.pipeline.schemas import AnalysisResult, Source
 from llm_common.pipeline.spec import AnalysisSpec

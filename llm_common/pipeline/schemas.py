@@ -45,6 +45,12 @@ class Queries(Frozen):
     queries: tuple[str, ...]
 
 
+class Parts(Frozen):
+    """As a run stores the parts of its text: where each one ends."""
+
+    ends: tuple[int, ...]
+
+
 class Draft(Frozen):
     """An analysis as the model claims it, without its claims: those have the type and the name of the result's.
 

@@ -5,17 +5,17 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import zip_longest
 
+from llm_common._runtime.bounded_gather import side_by_side
+from llm_common._text.chunking import Part, parts_that_end_at
 from llm_common.exceptions import SearchError
+from llm_common.pipeline.context_window import Room, fits, parts_of
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
-from llm_common.pipeline.parts import Part, Parts
+from llm_common.pipeline.part_context import Reading
 from llm_common.pipeline.prompts import generate_prompt, refine_prompt, research_prompt, review_prompt
-from llm_common.pipeline.reading import Reading
-from llm_common.pipeline.runs import RunSession
-from llm_common.pipeline.schemas import Draft, Queries, ResearchFailure, ReviewCritique, Source
-from llm_common.pipeline.side_by_side import side_by_side
+from llm_common.pipeline.schemas import Draft, Parts, Queries, ResearchFailure, ReviewCritique, Source
+from llm_common.pipeline.session import RunSession
 from llm_common.pipeline.subject import Subject
-from llm_common.pipeline.window import Room, fits, parts_of
 from llm_common.web_search import QueryResult, SearchResult, WebSearchClient
 
 __all__ = ["divide", "generate", "refine", "research", "review"]
@@ -29,7 +29,7 @@ async def divide(subject: Subject, room: Room, run: RunSession) -> tuple[Part, .
     async def cut() -> Parts:
         return Parts(ends=tuple(part.end for part in await parts_of(subject.text, room)))
 
-    return (await run.remember("research.parts", Parts, cut)).as_parts()
+    return parts_that_end_at((await run.remember("research.parts", Parts, cut)).ends)
 
 
 async def research(subject: Subject, parts: Sequence[Part], search: WebSearchClient, run: RunSession) -> Evidence:

@@ -12,16 +12,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from llm_common._runtime.shielding import uninterrupted
 from llm_common.db.functions.queue import ClaimedBatch
 from llm_common.db.functions.runs import ClaimedRun
 from llm_common.exceptions import DatabaseUnavailableError, InvalidInputError, LLMCommonError, RunFencedError
 from llm_common.pipeline.analysis import AnalysisPipeline
-from llm_common.pipeline.endings import Ending, Stop, StopRequested, back_to_the_queue, told
+from llm_common.pipeline.dispositions import Ending, Stop, StopRequested, back_to_the_queue, told
 from llm_common.pipeline.events import OnEvent, PipelineEvent, tell
 from llm_common.pipeline.leases import worker_name
-from llm_common.pipeline.pace import Pace
+from llm_common.pipeline.polling import Pace
 from llm_common.pipeline.schemas import AnalysisResult
-from llm_common.uninterrupted import uninterrupted
 
 __all__ = ["OnWorked", "Worked", "Worker"]
 

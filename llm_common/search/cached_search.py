@@ -5,17 +5,17 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llm_common._runtime.memory_cache import MemoryCache
+from llm_common._runtime.single_flight import SingleFlight
 from llm_common.exceptions import BudgetExceededError, LLMCommonError, SearchError
-from llm_common.memory_cache import MemoryCache
 from llm_common.search.counters import Figure
 from llm_common.search.entry import Entry
-from llm_common.search.provider import SearchProvider
+from llm_common.search.paid_search import Payer, Upstream
+from llm_common.search.postgres_cache import CacheTimes, Held, Lease, SharedCache
+from llm_common.search.providers.protocol import SearchProvider
 from llm_common.search.query import SearchRequest, cache_key, folded
 from llm_common.search.result import SearchResult
-from llm_common.search.shared_cache import CacheTimes, Held, Lease, SharedCache
 from llm_common.search.statistics import Statistics
-from llm_common.search.upstream import Payer, Upstream
-from llm_common.single_flight import SingleFlight
 
 __all__ = ["CLOSED", "CachedSearch", "Found"]
 

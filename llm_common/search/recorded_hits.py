@@ -8,9 +8,9 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from llm_common.exceptions import DatabaseError
-from llm_common.ledger import RecordingLedger
+from llm_common.ledger.protocol import RecordingLedger
 from llm_common.models import Outcome, PlannedCall
-from llm_common.search.upstream import Payer
+from llm_common.search.paid_search import Payer
 
 __all__ = ["RecordedHits"]
 

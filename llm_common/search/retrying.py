@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_common.exceptions import SearchError
-from llm_common.search.provider import NOT_SENT
+from llm_common.search.providers.protocol import NOT_SENT
 
 __all__ = ["RetryPolicy", "may_be_charged", "wait_before_retry"]
 

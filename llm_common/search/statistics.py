@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from llm_common._runtime.outage import Outage
+from llm_common._runtime.per_loop import PerLoop
 from llm_common.db.functions.search_cache import SearchCacheFunctions
 from llm_common.exceptions import DatabaseError
 from llm_common.money import to_usd
-from llm_common.outage import Outage
-from llm_common.per_loop import PerLoop
 from llm_common.search.counters import Batch, Counters, Figure, summary
+from llm_common.search.paid_search import Payer
 from llm_common.search.recorded_hits import RecordedHits
-from llm_common.search.upstream import Payer
 
 __all__ = ["Statistics", "report"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from llm_common.models import Usage
 from llm_common.testing.wire import ChatRequest, text_of
+from llm_common.usage import Usage
 
 __all__ = ["DEFAULT_PRICE", "SEARCH_PRICE_USD", "TokenPrice", "prompt_tokens", "token_count"]
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from llm_common.models import ToolCall, Usage
+from llm_common.models import ToolCall
 from llm_common.testing.billing import TokenPrice, prompt_tokens, token_count
 from llm_common.testing.wire import ChatRequest, Json, Reply
+from llm_common.usage import Usage
 
 __all__ = ["Event", "Generation", "Rendered", "cost_so_far", "generate", "pieces_of"]
 

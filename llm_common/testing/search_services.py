@@ -1,7 +1,7 @@
 """The search services that are no model providers too: Tavily, Brave, Exa and SearXNG, on loopback.
 
 They refuse what the real ones refuse, answer in their words, and are documented where the clients are:
-`llm_common.search.tavily`, `.brave`, `.exa` and `.searxng`.
+`llm_common.search.providers.tavily`, `.brave`, `.exa` and `.searxng`.
 """
 
 import json

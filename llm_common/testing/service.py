@@ -7,7 +7,6 @@ from decimal import Decimal
 from itertools import count
 from typing import Any, Final, cast
 
-from llm_common.models import Usage
 from llm_common.testing.anthropic_wire import parse_messages
 from llm_common.testing.billing import DEFAULT_PRICE, SEARCH_PRICE_USD, TokenPrice
 from llm_common.testing.default_answers import default_answer, default_search_answer
@@ -31,6 +30,7 @@ from llm_common.testing.wire import (
     Reply,
     SearchAnswerFunction,
 )
+from llm_common.usage import Usage
 
 __all__ = ["UNKNOWN_MODEL_PREFIX", "Incoming", "Service"]
 

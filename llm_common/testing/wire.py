@@ -6,7 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from llm_common.models import ToolCall, Usage
+from llm_common.models import ToolCall
+from llm_common.usage import Usage
 
 if TYPE_CHECKING:
     from llm_common.testing.faults import Fault

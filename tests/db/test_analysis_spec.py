@@ -11,7 +11,7 @@ from llm_common.llm.breaker import Breakers
 from llm_common.pipeline import LEGISLATION, Analysis, AnalysisSpec, Claim, Prompts, StepSettings
 from llm_common.pipeline.result import analysis_of
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault
-from llm_common.testing.answers import answer_search
+from llm_common.testing.analyst import answer_search
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}

@@ -16,7 +16,7 @@ from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.pipeline import BillAnalysis, Item, PipelineEvent, RunResult, Worker
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}

@@ -25,7 +25,7 @@ from llm_common.exceptions import (
 from llm_common.llm.breaker import Breakers
 from llm_common.pipeline import BillAnalysis, PipelineEvent
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply, SearchRequest
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 BILLS = Path(__file__).parents[2] / "examples" / "bills"
 BILL = (BILLS / "ab-1234.txt").read_text()

@@ -12,7 +12,7 @@ from llm_common.db.functions.queue import BusyWorker, EnqueuedRun
 from llm_common.db.functions.runs import ClaimedRun, Lease, StepOutput
 from llm_common.db.transport import Json
 from llm_common.exceptions import PipelineError, RunInProgressError
-from tests.onlooker import pages
+from tests.support.onlooker import pages
 
 STEP = StepOutput(key="research", step="research", model="r", output="answer")
 

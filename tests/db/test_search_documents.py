@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from llm_common.exceptions import InvalidInputError, SearchError
-from llm_common.search.documents import DocumentProvider
-from llm_common.search.local import Document
+from llm_common.search.providers.documents import DocumentProvider
+from llm_common.search.providers.local import Document
 from llm_common.web_search import WebSearchClient
 
 HEAT = Document(

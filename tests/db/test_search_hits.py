@@ -9,9 +9,9 @@ import pytest
 from llm_common.cost_tracker import CostSummary, CostTracker
 from llm_common.db.database import Database
 from llm_common.exceptions import DatabaseUnavailableError, LLMCommonError
-from llm_common.local_ledger import LocalLedger
+from llm_common.ledger.local import LocalLedger
 from llm_common.models import Outcome, PlannedCall
-from llm_common.search.local import Document, LocalProvider
+from llm_common.search.providers.local import Document, LocalProvider
 from llm_common.web_search import WebSearchClient
 
 PRICE = Decimal("0.01")

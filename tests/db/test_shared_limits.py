@@ -9,9 +9,9 @@ import pytest
 from llm_common.db.database import Database
 from llm_common.db.functions.rate_limits import RateDemand
 from llm_common.exceptions import LimitReachedError, MigrationError
-from llm_common.llm.limits import Claim, Limits
+from llm_common.llm.limits.rules import Claim, Limits
 from llm_common.shared_limits import SharedLimits
-from tests.onlooker import pages
+from tests.support.onlooker import pages
 
 ONE = Claim({"zai": Limits(concurrency=1)})
 

@@ -24,8 +24,8 @@ from llm_common.llm_client import Limits
 from llm_common.models import CostMetrics
 from llm_common.pipeline import BillAnalysis, Item, Worked, Worker
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
-from llm_common.testing.answers import answer_chat, answer_search
-from tests.onlooker import rows
+from llm_common.testing.analyst import answer_chat, answer_search
+from tests.support.onlooker import rows
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}

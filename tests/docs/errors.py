@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_common.exceptions import LLMError
-from llm_common.llm.errors import ADVICE, classify
+from llm_common.llm.error_mapping import ADVICE, classify
 from tests.docs.tables import table
 
 __all__ = ["errors_page"]

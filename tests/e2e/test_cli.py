@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llm_common.testing import FakeProvider, Reply
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 ROOT = Path(__file__).parents[2]
 BILL = ROOT / "examples/bills/ab-1234.txt"

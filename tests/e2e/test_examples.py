@@ -16,7 +16,7 @@ import pytest
 from llm_common.cost_tracker import CostMetrics, CostTracker
 from llm_common.db import Database
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

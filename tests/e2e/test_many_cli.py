@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_common.testing import FakeProvider, Reply
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 GUARDED = "from llm_common.testing import block_network\nfrom llm_common.cli import main\nwith block_network(): main()"
 KEYS = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "ZAI_API_KEY", "Z_AI_API_KEY", "ANTHROPIC_API_KEY", "DATABASE_URL")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llm_common.testing import FakeProvider
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from llm_common.cost_tracker import CostTracker
 from llm_common.llm.breaker import Breakers
-from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.catalogue.catalogue import Catalogue
 from llm_common.llm_client import LLMClient
 
 _MODEL = "zai/glm-5.3"

@@ -11,7 +11,7 @@ import psycopg
 from llm_common import CostTracker
 from llm_common.pipeline import Item
 from llm_common.testing import ChatRequest, FakeProvider, Fault, Reply
-from llm_common.testing.answers import answer_chat
+from llm_common.testing.analyst import answer_chat
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}

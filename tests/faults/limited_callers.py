@@ -10,9 +10,9 @@ import sys
 from collections import Counter
 
 from llm_common.exceptions import DeadlineExceededError, LimitReachedError
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm_client import Limits, LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.shared_limits import SharedLimits
 
 

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
 from llm_common.llm.breaker import Breakers
-from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.catalogue.catalogue import Catalogue
 from llm_common.pipeline import Worker
 
 
@@ -41,7 +41,11 @@ def killed(child: int) -> None:
 
 
 def main(dsn: str, workers: int, concurrency: int, lease_seconds: float, kill_every: float) -> None:
-    for lazily_loaded in ("llm_common.db.psycopg", "llm_common.llm.providers.direct", "llm_common.llm.structured"):
+    for lazily_loaded in (
+        "llm_common.db.psycopg",
+        "llm_common.llm.providers.direct",
+        "llm_common.llm.structured.schema",
+    ):
         import_module(lazily_loaded)
     Catalogue().load()
     # Waited for instead of handled, so that it comes at no other moment than this.

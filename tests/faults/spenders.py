@@ -20,10 +20,10 @@ from uuid import uuid4
 from psycopg_pool import AsyncConnectionPool
 from supabase import create_async_client
 
+from llm_common._runtime.shielding import uninterrupted
 from llm_common.cost_tracker import CostTracker
 from llm_common.exceptions import BudgetExceededError
 from llm_common.models import Budget, CallStatus, Outcome, PlannedCall, Reservation
-from llm_common.uninterrupted import uninterrupted
 
 #: The most that a call can cost. Calls of owners that "die" are charged this, once their hold is over.
 BOUND_NANO = 1_000

@@ -16,17 +16,17 @@ from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from tests.unit.llm.test_answers import shaped
 
 from llm_common.exceptions import LLMError
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.money import to_nano
 from llm_common.settings import Settings
 from llm_common.testing import FakeProvider
 from tests.faults.fault_matrix import ENDPOINTS, Endpoint
-from tests.unit.llm.test_answers import shaped
 
 pytestmark = [
     # LiteLLM silences this remark about itself when it is imported; pytest brings it back.

@@ -20,12 +20,12 @@ from llm_common.exceptions import (
     ProviderError,
     RateLimitError,
 )
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.hooks import Hooks
 from llm_common.llm.providers.litellm_call import load_litellm
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget
 from llm_common.testing import Fault, Reply
 from llm_common.testing.embeddings_wire import embed as true_vector

@@ -10,10 +10,10 @@ from llm_common.exceptions import (
     ContentPolicyError,
     ContextWindowError,
 )
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import BreakerPolicy, Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget
 from llm_common.testing import Fault, Reply
 

@@ -18,7 +18,7 @@ import pytest
 
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
 from llm_common.testing import FakeProvider
-from llm_common.testing.answers import answer_search
+from llm_common.testing.analyst import answer_search
 from tests.faults.killed_runs import (
     MODELS,
     STEPS,

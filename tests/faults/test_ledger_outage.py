@@ -129,7 +129,7 @@ async def test_without_a_database_nothing_is_spent(line: Line):
 
 async def test_a_settlement_that_never_arrives_names_its_reservation(line: Line, monkeypatch: pytest.MonkeyPatch):
     """After the last try the error says which reservation stands, and that its bound will be charged."""
-    monkeypatch.setattr("llm_common.ledger_writes._AFTER", (0.01, 0.01))
+    monkeypatch.setattr("llm_common.ledger.writer._AFTER", (0.01, 0.01))
     async with Database.connect(line.dsn) as db:
         tracker = CostTracker(db, project="p")
         reservation = await tracker.reserve(call())

@@ -12,10 +12,10 @@ import pytest
 
 from llm_common import AnalysisPipeline, Database, LLMClient, WebSearchClient
 from llm_common.testing import FakeProvider
-from llm_common.testing.answers import answer_search
+from llm_common.testing.analyst import answer_search
 from tests.faults.killed_runs import MODELS, Provider, items
 from tests.faults.test_shared_limits import BURST, PACE, PER_MINUTE
-from tests.onlooker import rows
+from tests.support.onlooker import rows
 
 PROGRAM = str(Path(__file__).with_name("limited_workers.py"))
 #: More runs at once than the limit lets go within a call's time.

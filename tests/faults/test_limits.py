@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from llm_common.exceptions import AllModelsFailed, BudgetExceededError, InvalidInputError, LimitReachedError, LLMError
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import BreakerPolicy, Breakers
-from llm_common.llm.limits_local import LocalLimits
+from llm_common.llm.limits.local import LocalLimits
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import Limits, LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Usage
 from llm_common.profiles import Profiles
 from llm_common.shared_limits import SharedLimits

@@ -10,11 +10,11 @@ import pytest
 from pydantic import BaseModel
 
 from llm_common.exceptions import ConnectionFailedError, LLMError, ProviderError
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.providers.litellm_call import _CARRIED_OUT_BY_THE_WRAPPER, load_litellm
 from llm_common.llm.providers.litellm_wire import LiteLLMWire
 from llm_common.llm.wire import Route, WireRequest
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.testing import FakeProvider, Fault, Reply
 
 # LiteLLM silences this remark about itself when it is imported; pytest brings it back.

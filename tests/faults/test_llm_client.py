@@ -28,12 +28,12 @@ from llm_common.exceptions import (
     StreamInterruptedError,
     StructuredOutputError,
 )
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import BreakerPolicy, Breakers
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.providers.direct import DirectWire
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Usage
 from llm_common.testing import Fault, Reply, block_network
 

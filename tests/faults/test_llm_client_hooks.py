@@ -13,10 +13,10 @@ from llm_common.exceptions import (
     RateLimitError,
     StreamInterruptedError,
 )
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import Hooks, LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.testing import Fault, Reply
 
 MODEL = "zai/glm-5.3"

@@ -6,10 +6,10 @@ from decimal import Decimal
 import pytest
 
 from llm_common.exceptions import BudgetExceededError, InvalidInputError, QuotaExhaustedError
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient, Request
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget
 from llm_common.testing import ChatRequest, FakeProvider, Fault, Reply
 

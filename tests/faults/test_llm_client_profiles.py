@@ -12,10 +12,10 @@ from llm_common.exceptions import (
     LimitReachedError,
     StreamInterruptedError,
 )
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient, Request
-from llm_common.local_ledger import LocalLedger
 from llm_common.profiles import Profile, Profiles
 from llm_common.testing import Fault, Reply
 

@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.wire import WireName
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.testing import FakeProvider, Fault, Reply
 
 # LiteLLM silences this remark about itself when it is imported; pytest brings it back.

@@ -13,10 +13,10 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import pytest
 
 from llm_common.exceptions import InvalidInputError, ProviderError
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import Hooks, LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.testing import Fault, Reply
 
 MODEL = "zai/glm-5.3"
@@ -160,7 +160,7 @@ def test_the_interpreters_end_settles_what_is_under_way(provider):
     program = f"""
 import threading
 from llm_common.llm_client import Hooks, LLMClient
-from llm_common.local_ledger import LocalLedger
+from llm_common.ledger.local import LocalLedger
 
 begun = threading.Event()
 ledger = LocalLedger()

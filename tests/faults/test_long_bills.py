@@ -15,14 +15,14 @@ import psycopg
 import pytest
 
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
+from llm_common._text.tokens import count
 from llm_common.exceptions import ContextWindowError, LLMError, RunInProgressError
 from llm_common.llm.breaker import Breakers
-from llm_common.llm.model_info import ModelInfo
+from llm_common.llm.catalogue.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates
-from llm_common.llm.tokens import count
 from llm_common.pipeline import BillAnalysis
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply, SearchRequest
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}
@@ -189,7 +189,7 @@ _WORKER = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
-from llm_common.llm.model_info import ModelInfo
+from llm_common.llm.catalogue.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates
 
 dsn, bill, window, step = sys.argv[1:]

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import pytest
 
+from llm_common._text.tokens import FILE_TOKENS, IMAGE_TOKENS
 from llm_common.exceptions import BudgetExceededError
-from llm_common.llm.request_body import encoded
-from llm_common.llm.tokens import FILE_TOKENS, IMAGE_TOKENS
+from llm_common.ledger.local import LocalLedger
+from llm_common.llm.request_encoding import encoded
 from llm_common.llm.wire import Route, WireRequest
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget
 
 PIXEL = base64.b64encode(b"\x89PNG not really").decode()

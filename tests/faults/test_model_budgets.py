@@ -7,10 +7,10 @@ import pytest
 from llm_common.cost_tracker import CostTracker
 from llm_common.db import Database
 from llm_common.exceptions import BudgetExceededError
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Usage
 from llm_common.testing import Fault, Reply
 

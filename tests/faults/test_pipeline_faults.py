@@ -21,7 +21,7 @@ from llm_common.llm.retrying import RetryPolicy
 from llm_common.pipeline import BillAnalysis
 from llm_common.search.retrying import RetryPolicy as SearchRetryPolicy
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 BILL_FILE = Path(__file__).parents[2] / "examples" / "bills" / "ab-1234.txt"
 BILL = BILL_FILE.read_text()

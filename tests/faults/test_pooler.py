@@ -24,7 +24,7 @@ from llm_common.exceptions import BudgetExceededError
 from llm_common.llm.breaker import Breakers
 from llm_common.models import Outcome, PlannedCall
 from llm_common.testing import FakeProvider
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 BILL = Path(__file__).parents[2] / "examples" / "bills" / "ab-1234.txt"
 MODELS: dict[str, str] = dict.fromkeys(("research", "generate", "review"), "openrouter/z-ai/glm-5.3")

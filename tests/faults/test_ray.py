@@ -23,14 +23,14 @@ from typing import Any
 
 import pytest
 
-from llm_common.cli.workplace import NODE_PIPELINE
+from llm_common.cli.context import NODE_PIPELINE
 from llm_common.exceptions import ConfigurationError, ContentPolicyError, PipelineError
 from llm_common.pipeline import Item, RayEngine
-from llm_common.pipeline.ray_actor import PipelineActor
-from llm_common.pipeline.ray_connection import connected
-from llm_common.pipeline.ray_engine import _Crew
+from llm_common.pipeline.engines.ray import _Crew
+from llm_common.pipeline.engines.ray_actor import PipelineActor
+from llm_common.pipeline.engines.ray_connection import connected
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
-from llm_common.testing.answers import answer_search
+from llm_common.testing.analyst import answer_search
 from tests.faults import ray_host
 from tests.faults.killed_runs import (
     MODELS,

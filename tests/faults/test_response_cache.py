@@ -12,15 +12,15 @@ from pydantic import BaseModel, field_validator
 from llm_common.cost_tracker import CostTracker
 from llm_common.db import Database
 from llm_common.exceptions import AuthenticationError, BudgetExceededError, ConfigurationError, DeadlineExceededError
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.hooks import Hooks
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import Budget, Usage
 from llm_common.response_cache import MemoryResponseCache, PostgresResponseCache
 from llm_common.testing import Fault, Reply
-from tests.onlooker import pages
+from tests.support.onlooker import pages
 
 FAST = RetryPolicy(base_wait=0.01)
 MODEL = "zai/glm-5.3"

@@ -13,10 +13,10 @@ from llm_common.exceptions import (
     SearchError,
     SearchQuotaError,
 )
-from llm_common.local_ledger import LocalLedger
+from llm_common.ledger.local import LocalLedger
 from llm_common.models import Budget
-from llm_common.search.chain import seconds_to_rest
-from llm_common.search.local import Document, LocalProvider
+from llm_common.search.fallback import seconds_to_rest
+from llm_common.search.providers.local import Document, LocalProvider
 from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import Fault, Reply
 from llm_common.testing.search_services import FakeSearchServices, ServiceReply

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from llm_common.db.database import Database
 from llm_common.exceptions import DatabaseError, SearchError, SearchQuotaError
-from llm_common.local_ledger import LocalLedger
+from llm_common.ledger.local import LocalLedger
 from llm_common.models import Budget
 from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import FakeProvider, Fault, Reply
@@ -269,7 +269,7 @@ def impatient(client, patience=0.3, pause=0.1):
 
 
 def warnings(caplog):
-    return [r.getMessage().split(" fails;")[0] for r in caplog.records if r.name == "llm_common.outage"]
+    return [r.getMessage().split(" fails;")[0] for r in caplog.records if r.name == "llm_common._runtime.outage"]
 
 
 async def test_with_the_database_down_search_goes_on(unused_tcp_port_of, fake_provider_env, caplog):

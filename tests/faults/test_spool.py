@@ -62,8 +62,8 @@ def spool(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_common.spooled_ledger._WAITS", (0.001,))
-    monkeypatch.setattr("llm_common.spooled_ledger._AWAY_SECONDS", 0.0)
+    monkeypatch.setattr("llm_common.ledger.spooled._WAITS", (0.001,))
+    monkeypatch.setattr("llm_common.ledger.spooled._AWAY_SECONDS", 0.0)
 
 
 def tracker_at(source: Database | str, spool: Path, allowance: str = "0.000001", **other: Any) -> CostTracker:
@@ -189,7 +189,7 @@ async def test_a_call_counts_on_the_day_it_was_made(switch: Switch, spool: Path)
 
 _CHILD = """
 import asyncio, os, signal, sys
-import llm_common.spooled_ledger as spooled
+import llm_common.ledger.spooled as spooled
 from llm_common.cost_tracker import CostTracker
 from llm_common.models import Outcome, PlannedCall
 

@@ -14,12 +14,12 @@ from llm_common.exceptions import (
     StreamInterruptedError,
     StructuredOutputError,
 )
+from llm_common.ledger.local import LocalLedger
 from llm_common.llm.breaker import Breakers
-from llm_common.llm.model_info import ModelInfo
+from llm_common.llm.catalogue.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm_client import LLMClient
-from llm_common.local_ledger import LocalLedger
 from llm_common.models import ToolCall, Usage
 from llm_common.testing import Fault, Reply
 

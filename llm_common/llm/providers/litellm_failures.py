@@ -10,9 +10,9 @@ import httpx
 from pydantic import ValidationError
 
 from llm_common.exceptions import ConnectionFailedError, DeadlineExceededError, InvalidAnswerError, LLMError
-from llm_common.llm.errors import classify
+from llm_common.llm.error_mapping import classify
 from llm_common.llm.providers.failures import failure
-from llm_common.llm.request_body import prompt_text
+from llm_common.llm.request_encoding import prompt_text
 from llm_common.llm.wire import EmbeddingRequest, Route, WireRequest
 
 __all__ = ["litellm_failure"]

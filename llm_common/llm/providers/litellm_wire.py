@@ -7,12 +7,12 @@ from inspect import isasyncgenfunction
 from typing import Any, Self, cast
 
 from llm_common.exceptions import LLMError
-from llm_common.llm.answers import answer_in, chunk_in
 from llm_common.llm.embedding_answers import vectors_in
-from llm_common.llm.providers.exchange import Exchange
 from llm_common.llm.providers.failures import cut_short, failure
-from llm_common.llm.providers.lent_session import LentSessions
 from llm_common.llm.providers.litellm_call import call_litellm, load_litellm
+from llm_common.llm.providers.litellm_session import LentSessions
+from llm_common.llm.providers.litellm_traffic import Exchange
+from llm_common.llm.response_parsing import answer_in, chunk_in
 from llm_common.llm.wire import EmbeddingRequest, WireAnswer, WireChunk, WireRequest, WireVectors
 
 __all__ = ["LiteLLMWire"]

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from llm_common.exceptions import BadRequestError, LLMError
-from llm_common.llm.errors import classify
+from llm_common.llm.error_mapping import classify
 from llm_common.llm.providers.failures import too_large
-from llm_common.llm.request_body import prompt_text
+from llm_common.llm.request_encoding import prompt_text
 from llm_common.llm.wire import EmbeddingRequest, Route, WireRequest
 
 __all__ = ["OK", "read_whole", "refusal"]

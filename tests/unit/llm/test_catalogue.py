@@ -10,9 +10,9 @@ from decimal import Decimal
 import pytest
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.llm.catalogue import Catalogue, ModelInfo
-from llm_common.llm.genai_map import in_force
-from llm_common.llm.litellm_map import LiteLLMMap, litellm_map, model_info, provider_of
+from llm_common.llm.catalogue.catalogue import Catalogue, ModelInfo
+from llm_common.llm.catalogue.genai_map import in_force
+from llm_common.llm.catalogue.litellm_map import LiteLLMMap, litellm_map, model_info, provider_of
 from llm_common.llm.pricing import Price, Rates, Tier
 
 MILLION = 1_000_000
@@ -318,7 +318,7 @@ def test_threads_read_the_map_once() -> None:
     """Threads that ask a fresh process at once share one reading, and get equal answers."""
     script = """
 import json, threading
-from llm_common.llm import catalogue, litellm_map
+from llm_common.llm.catalogue import catalogue, litellm_map
 reads, real = [], litellm_map.json.loads
 def counting(*args, **kwargs):
     reads.append(1)
@@ -344,7 +344,7 @@ def no_network(event, args):
     if event in ("socket.connect", "socket.getaddrinfo"):
         raise RuntimeError(event)
 sys.addaudithook(no_network)
-from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.catalogue.catalogue import Catalogue
 before = "genai_prices" in sys.modules
 c = Catalogue(); c.load(); c.find("openrouter", "z-ai/glm-5.3"); c.find("openai", "gpt-4o")
 print(json.dumps([before, [m for m in ("litellm", "openai", "instructor", "aiohttp", "supabase") if m in sys.modules]]))

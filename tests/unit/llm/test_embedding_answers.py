@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_common.exceptions import InvalidAnswerError, LLMError, ProviderError
-from llm_common.llm.answers import json_object
 from llm_common.llm.embedding_answers import vectors_in
+from llm_common.llm.response_parsing import json_object
 from llm_common.llm.wire import EmbeddingRequest, Route
 from llm_common.models import Usage
 

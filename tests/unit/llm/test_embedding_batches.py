@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_common._text.tokens import text_bound
 from llm_common.exceptions import InvalidInputError
 from llm_common.llm.embedding_batches import MOST_TOKENS, EmbeddingOrder, batches_of, checked_texts, most_texts
-from llm_common.llm.tokens import text_bound
 
 
 @given(

@@ -11,7 +11,7 @@ import json
 import pytest
 
 from llm_common.llm.candidates import Candidate
-from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.catalogue.catalogue import Catalogue
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.providers.direct import DirectWire
 from llm_common.llm.token_usage import cost_in, usage_in

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.llm.limits import Claim, Limits, Refusal, demands_of, limit_refusal, take_of, wait_for
+from llm_common.llm.limits.rules import Claim, Limits, Refusal, demands_of, limit_refusal, take_of, wait_for
 
 MINUTE = 60_000_000
 

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from llm_common.exceptions import LimitReachedError
-from llm_common.llm.limits import Claim, Limits
-from llm_common.llm.limits_local import LocalLimits
+from llm_common.llm.limits.local import LocalLimits
+from llm_common.llm.limits.rules import Claim, Limits
 
 ONE = Claim({"zai": Limits(concurrency=1)})
 

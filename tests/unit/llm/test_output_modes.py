@@ -8,11 +8,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, create_model
 
 from llm_common.exceptions import ContentPolicyError, StructuredOutputError
-from llm_common.llm.model_info import ModelInfo
-from llm_common.llm.output_modes import OutputMode, instance_in, misfit, mode_for, reask, unwrapped, with_output
-from llm_common.llm.partial_output import PartialOutput
-from llm_common.llm.request_body import encoded
-from llm_common.llm.structured import SchemaMismatchError, output_spec
+from llm_common.llm.catalogue.model_info import ModelInfo
+from llm_common.llm.request_encoding import encoded
+from llm_common.llm.structured.output_modes import (
+    OutputMode,
+    instance_in,
+    misfit,
+    mode_for,
+    reask,
+    unwrapped,
+    with_output,
+)
+from llm_common.llm.structured.partial_output import PartialOutput
+from llm_common.llm.structured.schema import SchemaMismatchError, output_spec
 from llm_common.llm.wire import Route, ToolCallDelta, WireAnswer, WireChunk, WireRequest
 from llm_common.models import ToolCall
 from llm_common.testing.default_answers import default_answer

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from llm_common.llm.partial_output import PartialOutput
-from llm_common.llm.structured import output_spec
+from llm_common.llm.structured.partial_output import PartialOutput
+from llm_common.llm.structured.schema import output_spec
 from llm_common.llm.wire import ToolCallDelta, WireChunk
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.catalogue.catalogue import Catalogue
 from llm_common.llm.pricing import Price, Rates, Tier, bound_nano, cost_nano
 from llm_common.models import Usage
 

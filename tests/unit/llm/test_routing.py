@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from llm_common.exceptions import ConfigurationError, InvalidInputError, ModelNotFoundError
-from llm_common.llm.catalogue import Catalogue
+from llm_common.llm.catalogue.catalogue import Catalogue
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.routing import resolve
 from llm_common.llm.wire import Route, WireName

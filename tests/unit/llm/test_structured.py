@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field, HttpUrl, RootModel
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.llm.structured import SchemaMismatchError, output_spec, parse
+from llm_common.llm.structured.schema import SchemaMismatchError, output_spec, parse
 from llm_common.testing.schemas import strictness_error
 
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from llm_common.llm.structured import output_spec
+from llm_common.llm.structured.schema import output_spec
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
 from llm_common.pipeline.legislation import LEGISLATION
+from llm_common.pipeline.part_context import Reading
 from llm_common.pipeline.prompts import generate_prompt, refine_prompt, research_prompt, review_prompt
-from llm_common.pipeline.reading import Reading
 from llm_common.pipeline.schemas import Draft, Queries, ReviewCritique
 from llm_common.pipeline.subject import Subject
 from llm_common.testing import ChatRequest, SearchRequest
-from llm_common.testing.answers import answer_chat, answer_search
+from llm_common.testing.analyst import answer_chat, answer_search
 
 BILLS = sorted((Path(__file__).parents[3] / "examples" / "bills").glob("*.txt"))
 NOTHING = Evidence(queries=(), found=(), failures=())

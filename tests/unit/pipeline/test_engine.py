@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from llm_common.exceptions import BudgetExceededError, ConfigurationError, InvalidInputError, PipelineError
-from llm_common.pipeline.engine import AsyncioEngine, engine_of
-from llm_common.pipeline.ray_actor import portable
-from llm_common.pipeline.ray_engine import RayEngine
+from llm_common.pipeline.engines.base import AsyncioEngine, engine_of
+from llm_common.pipeline.engines.ray import RayEngine
+from llm_common.pipeline.engines.ray_actor import portable
 
 
 def test_engines_by_name() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
 from llm_common.pipeline.legislation import LEGISLATION
-from llm_common.pipeline.reading import Reading
+from llm_common.pipeline.part_context import Reading
 from llm_common.pipeline.schemas import Source
 from llm_common.pipeline.subject import Subject
 

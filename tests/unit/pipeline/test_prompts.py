@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
 from llm_common.pipeline.legislation import LEGISLATION, Impact
+from llm_common.pipeline.part_context import Passage, Reading
 from llm_common.pipeline.prompts import (
     code_version,
     fenced,
@@ -18,7 +19,6 @@ from llm_common.pipeline.prompts import (
     research_prompt,
     review_prompt,
 )
-from llm_common.pipeline.reading import Passage, Reading
 from llm_common.pipeline.schemas import Analysis, Draft, ResearchFailure, ReviewCritique, Source, UnsupportedClaim
 from llm_common.pipeline.spec import StepSettings
 from llm_common.pipeline.subject import Subject

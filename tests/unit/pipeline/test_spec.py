@@ -7,12 +7,12 @@ import pytest
 from pydantic import BaseModel
 
 from llm_common.exceptions import InvalidInputError, PipelineError
-from llm_common.llm.structured import output_spec
+from llm_common.llm.structured.schema import output_spec
 from llm_common.pipeline import JUDGED, LEGISLATION, Analysis, AnalysisSpec, Claim, Prompts, Stated, StepSettings
 from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
+from llm_common.pipeline.part_context import Reading
 from llm_common.pipeline.prompts import generate_prompt, research_prompt
-from llm_common.pipeline.reading import Reading
 from llm_common.pipeline.schemas import AnalysisResult
 from llm_common.pipeline.subject import Subject, check_spec
 

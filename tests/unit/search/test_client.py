@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
+from llm_common._runtime.memory_cache import MemoryCache
 from llm_common.exceptions import BudgetExceededError, ConfigurationError, InvalidQueryError, SearchError
-from llm_common.local_ledger import LocalLedger
-from llm_common.memory_cache import MemoryCache
+from llm_common.ledger.local import LocalLedger
 from llm_common.models import Budget
-from llm_common.search.local import Document, LocalProvider
+from llm_common.search.providers.local import Document, LocalProvider
 from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import Fault, Reply
 from llm_common.web_search import SearchResult, WebSearchClient

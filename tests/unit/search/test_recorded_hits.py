@@ -6,11 +6,11 @@ import logging
 import pytest
 
 from llm_common.exceptions import DatabaseUnavailableError
-from llm_common.local_ledger import LocalLedger
+from llm_common.ledger.local import LocalLedger
 from llm_common.models import Outcome, PlannedCall
 from llm_common.search import recorded_hits
+from llm_common.search.paid_search import Payer
 from llm_common.search.recorded_hits import RecordedHits
-from llm_common.search.upstream import Payer
 
 
 class HostLedger(LocalLedger):

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import ConfigurationError, SearchError, SearchQuotaError
-from llm_common.search.brave import BraveWire
-from llm_common.search.exa import ExaWire
+from llm_common.search.providers.brave import BraveWire
+from llm_common.search.providers.exa import ExaWire
+from llm_common.search.providers.searxng import SearxngWire
+from llm_common.search.providers.tavily import TavilyWire
 from llm_common.search.query import SearchRequest
-from llm_common.search.searxng import SearxngWire
-from llm_common.search.tavily import TavilyWire
 from llm_common.testing.search_services import FakeSearchServices, ServiceReply
 from llm_common.web_search import WebSearchClient
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import SearchError, SearchQuotaError
-from llm_common.search.provider import NOT_SENT
+from llm_common.search.providers.parsing import seconds_until
+from llm_common.search.providers.protocol import NOT_SENT
+from llm_common.search.providers.zai_wire import ZaiWire
 from llm_common.search.query import SearchRequest
 from llm_common.search.retrying import RetryPolicy, may_be_charged, wait_before_retry
-from llm_common.search.service_answer import seconds_until
-from llm_common.search.zai_wire import ZaiWire
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HIT = {

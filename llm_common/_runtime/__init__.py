@@ -1,0 +1,1 @@
+"""Asyncio tools of all systems: resources per loop, shielding, single flight, outages."""

@@ -1,0 +1,1 @@
+"""Structured output: schemas, the ways to ask for one, and partial objects."""

@@ -1,0 +1,1 @@
+"""The parts of `ConversationMemory`: context and summary."""

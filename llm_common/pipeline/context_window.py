@@ -1,0 +1,131 @@
+"""What fits into the models' windows: in which parts a text is read, and which evidence beside each part."""
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from llm_common._text.chunking import Part, split
+from llm_common._text.delimiting import without_tags
+from llm_common._text.tokens import count
+from llm_common.exceptions import ContextWindowError
+from llm_common.llm.catalogue.model_info import ModelInfo
+from llm_common.pipeline.evidence import Evidence
+from llm_common.pipeline.part_context import Passage, Reading
+from llm_common.pipeline.prompts import fenced, instructions
+from llm_common.pipeline.schemas import AnalysisResult, Source
+from llm_common.pipeline.spec import AnalysisSpec
+from llm_common.pipeline.subject import Subject
+
+__all__ = ["Room", "fits", "parts_of", "reading_of", "room_for"]
+
+#: What a window is shared by, apart from instructions: an answer has at most a quarter of it, and a tenth of the rest
+#: stays free, because models count tokens differently. What is left is for text, evidence, and a draft with its review.
+_ANSWER, _MARGIN = 0.25, 0.1
+_ANSWER_TOKENS: Final = 32_768
+_TEXT, _TEXT_AND_EVIDENCE = 0.6, 0.75
+_LEAST: Final = 400
+_WORD: Final = re.compile(r"\w{4,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Tokens for text, evidence, draft and review in the smallest window; None where no model's window is known."""
+
+    tokens: int | None
+
+    @property
+    def text(self) -> int | None:
+        return None if self.tokens is None else int(self.tokens * _TEXT)
+
+    @property
+    def text_and_evidence(self) -> int | None:
+        return None if self.tokens is None else int(self.tokens * _TEXT_AND_EVIDENCE)
+
+
+def room_for(spec: AnalysisSpec[AnalysisResult], models: Mapping[str, ModelInfo | None]) -> Room:
+    """`models` by name. Raises `ContextWindowError` for a model whose window hardly holds the instructions."""
+    told = _estimate(instructions(spec))
+    rooms = [
+        _room(name, info, info.max_input_tokens, told)
+        for name, info in models.items()
+        if info and info.max_input_tokens
+    ]
+    return Room(min(rooms, default=None))
+
+
+def _room(name: str, info: ModelInfo, window: int, told: int) -> int:
+    answer = min(info.max_output_tokens or _ANSWER_TOKENS, int(window * _ANSWER))
+    room = int((window - answer) * (1 - _MARGIN)) - told
+    if room < _LEAST:
+        raise ContextWindowError(
+            f"{name} takes {window:,} tokens, and the instructions alone are about {told:,}. Nothing was sent. "
+            "Choose a model with a larger window",
+            provider=info.provider,
+            model=name,
+        )
+    return room
+
+
+def fits(text: str, room: Room) -> bool:
+    """Whether a text needs no parts, as far as can be told without counting its tokens."""
+    return room.text is None or _bytes(text) <= room.text
+
+
+async def parts_of(text: str, room: Room) -> tuple[Part, ...]:
+    """One, where the text fits after all."""
+    if room.text is None:
+        return (Part.whole(text),)
+    # Counting the tokens of a long text takes a moment that other runs on this loop should not wait for.
+    return await asyncio.to_thread(split, text, room.text, _tokens)
+
+
+async def reading_of(subject: Subject, part: Part, evidence: Evidence, room: Room) -> Reading:
+    """The part, and as much of the evidence as fits beside it: what shares most words with the part comes first."""
+    reading = Reading(subject=subject, part=part, evidence=evidence, shown=evidence.found)
+    limit = room.text_and_evidence
+    if limit is None or sum(_bytes(fenced(passage)) for passage in reading.passages) <= limit:
+        return reading
+    shown = await asyncio.to_thread(_that_fit, reading, limit)
+    return Reading(subject=subject, part=part, evidence=evidence, shown=shown)
+
+
+def _that_fit(reading: Reading, limit: int) -> tuple[Source, ...]:
+    document, *found = reading.passages
+    left = limit - _tokens(document.text)
+    shown: set[str] = set()
+    for passage in _ranked(found, document.text):
+        size = _tokens(fenced(passage))
+        if size <= left:
+            shown.add(passage.source.id)
+            left -= size
+    return tuple(source for source in reading.shown if source.id in shown)
+
+
+def _ranked(found: Iterable[Passage], text: str) -> list[Passage]:
+    """Research's own order, where the same number of words is shared."""
+    words = set(_WORD.findall(text.casefold()))
+
+    def shared(passage: Passage) -> int:
+        return len(words & set(_WORD.findall(f"{passage.source.title} {passage.text}".casefold())))
+
+    return sorted(found, key=shared, reverse=True)
+
+
+def _tokens(text: str) -> int:
+    return _prompt(without_tags(text)) - _prompt("")
+
+
+def _prompt(text: str) -> int:
+    return count([{"role": "user", "content": text}])
+
+
+def _bytes(text: str) -> int:
+    """No text has more tokens than bytes."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _estimate(text: str) -> int:
+    # Our own instructions are English, which has more than four bytes to a token.
+    return len(text) // 3

@@ -1,0 +1,156 @@
+"""Carries a claimed run out: research → generate → review → refine, and how it ends where it cannot be completed."""
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from llm_common._runtime.bounded_gather import side_by_side
+from llm_common._runtime.per_loop import PerLoop
+from llm_common._runtime.shielding import uninterrupted
+from llm_common.cost_tracker import CostTracker
+from llm_common.db.database import Database
+from llm_common.db.functions.runs import ClaimedRun, Lease
+from llm_common.exceptions import LLMCommonError, PipelineError, RunCancelledError, RunFencedError
+from llm_common.llm_client import LLMClient
+from llm_common.pipeline.context_window import Room, reading_of, room_for
+from llm_common.pipeline.dispositions import Ending, Ends, Release, Retry, told
+from llm_common.pipeline.events import OnEvent
+from llm_common.pipeline.evidence import Evidence
+from llm_common.pipeline.leases import LeaseKeeper, fenced
+from llm_common.pipeline.merging import Finding, joined_critique
+from llm_common.pipeline.part_context import Reading
+from llm_common.pipeline.result import analysis_of, as_stored
+from llm_common.pipeline.schemas import AnalysisResult
+from llm_common.pipeline.session import RunSession
+from llm_common.pipeline.spec import AnalysisSpec
+from llm_common.pipeline.steps import divide, generate, refine, research, review
+from llm_common.pipeline.subject import Subject
+from llm_common.web_search import WebSearchClient
+
+__all__ = ["Carrier"]
+
+A = TypeVar("A", bound=AnalysisResult)
+
+
+class Carrier(Generic[A]):
+    """Does what is left of runs that it is given a claim of, any number at the same time.
+
+    A run's lease of `lease_seconds` is prolonged while it is in hand, and each step is stored with its money.
+    """
+
+    def __init__(
+        self,
+        llm: LLMClient,
+        search: WebSearchClient,
+        tracker: CostTracker,
+        db: Database,
+        spec: AnalysisSpec[A],
+        lease_seconds: float,
+    ) -> None:
+        self._llm, self._search, self._tracker, self._db = llm, search, tracker, db
+        self._spec, self._lease_seconds = spec, lease_seconds
+        self._leases = PerLoop(lambda: LeaseKeeper(db, lease_seconds))
+
+    async def room(self, subject: Subject) -> Room:
+        """Models that are unknown, have no key or no room for us are told before anything is written or paid."""
+        names = tuple(dict.fromkeys(subject.models.values()))
+        for model in names:
+            await self._llm.check(subject.spec.prompts.role, model, ledger=self._tracker)
+        return room_for(subject.spec, {model: await self._llm.model_info(model) for model in names})
+
+    async def carry_out(
+        self,
+        claim: Coroutine[Any, Any, ClaimedRun],
+        worker: str,
+        on_event: OnEvent | None,
+        ends: Ends,
+    ) -> A:
+        """Claim the run and do what is left of it. Unless it is completed, it ends or goes back as `ends` decides."""
+        claimed: ClaimedRun | None = None
+
+        async def taken() -> ClaimedRun:
+            nonlocal claimed
+            claimed = await claim
+            return claimed
+
+        try:
+            return await self._result(await uninterrupted(taken()), worker, on_event)
+        except RunFencedError:
+            raise  # the run is another worker's, and so is its end
+        except (asyncio.CancelledError, Exception) as error:
+            await self._end(claimed, worker, error, ends)
+            raise
+
+    async def _result(self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None) -> A:
+        if claimed.state in {"exhausted", "ended"}:
+            kind = RunCancelledError if claimed.run.status == "cancelled" else PipelineError
+            raise kind(f"run {claimed.run.id} {claimed.run.status}: {claimed.run.error_message}", run_id=claimed.run.id)
+        if claimed.state == "completed":
+            return analysis_of(claimed.run, self._spec)
+        subject = Subject.from_stored(claimed.run, claimed.input, self._spec)
+        lease = self._lease(claimed, worker)
+        session = RunSession(
+            claimed,
+            lease,
+            subject.models,
+            settings=self._spec.settings,
+            llm=self._llm,
+            tracker=self._tracker,
+            db=self._db,
+            on_event=on_event,
+        )
+        await session.tell("run_started")
+        evidence, findings = await self._leases.get().while_held(lease, self._analyse(subject, session))
+        critique = joined_critique(findings)
+        completed = await uninterrupted(
+            self._db.runs.complete(
+                lease,
+                analysis=as_stored(subject, evidence, findings),
+                review=critique.model_dump(mode="json"),
+                review_passed=critique.passed,
+            )
+        )
+        if completed is None:
+            raise fenced(lease)
+        analysis = analysis_of(completed, self._spec)
+        await session.tell("run_finished", analysis=analysis)
+        return analysis
+
+    async def _analyse(self, subject: Subject, run: RunSession) -> tuple[Evidence, list[Finding]]:
+        room = await self.room(subject)
+        parts = await divide(subject, room, run)
+        evidence = await research(subject, parts, self._search, run)
+        works = [partial(self._analyse_part, await reading_of(subject, part, evidence, room), run) for part in parts]
+        return evidence, await side_by_side(works, subject.spec.parts_at_once)
+
+    async def _analyse_part(self, reading: Reading, run: RunSession) -> Finding:
+        rounds = 0
+        draft = await generate(reading, run)
+        critique = await review(reading, draft, run, number=1)
+        while rounds < reading.subject.max_rounds and (draft.unsupported or not critique.passed):
+            rounds += 1
+            draft = await refine(reading, draft, critique, run, number=rounds)
+            critique = await review(reading, draft, run, number=rounds + 1)
+        return Finding(reading, draft, critique, rounds)
+
+    async def _end(self, claimed: ClaimedRun | None, worker: str, error: BaseException, ends: Ends) -> None:
+        """Store how the run ended. Where that is not possible it ends with its lease."""
+        if claimed is None or claimed.state != "claimed":
+            return
+        run, lease = claimed.run, self._lease(claimed, worker)
+        try:
+            became = await uninterrupted(self._ended(lease, ends(error, run.attempts), told(error)))
+            error.add_note(f"run {run.id} is {became}; it goes on from its last finished step")
+        except LLMCommonError as lost:
+            error.add_note(f"how run {run.id} ended could not be stored ({lost}), so it ends when its lease does")
+
+    async def _ended(self, lease: Lease, ending: Ending, reason: str) -> str:
+        if isinstance(ending, Release):
+            return await self._db.queue.release(lease, wait_seconds=ending.wait_seconds, reason=reason)
+        if isinstance(ending, Retry):
+            return await self._db.queue.retry(lease, wait_seconds=ending.wait_seconds, reason=reason)
+        return ending.status if await self._db.runs.stop(lease, ending.status, reason) else "fenced"
+
+    def _lease(self, claimed: ClaimedRun, worker: str) -> Lease:
+        return Lease(claimed.run.id, worker, claimed.run.epoch, self._lease_seconds)

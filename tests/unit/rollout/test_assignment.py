@@ -1,0 +1,376 @@
+"""Who is in, when the new path is taken back, and what the environment says: decisions without I/O."""
+
+import asyncio
+import random
+from collections import deque
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_common.db.functions.rollout import ArmOutcome, ArmStats, RolloutFlag
+from llm_common.exceptions import ConfigurationError, DatabaseUnavailableError, InvalidInputError
+from llm_common.rollout.assignment import (
+    Guardrail,
+    HostSetting,
+    bucket,
+    host_setting,
+    is_in,
+    percentage_in_force,
+    should_roll_back,
+    wilson_lower_bound,
+)
+from llm_common.rollout.flag_cache import FlagCache
+from llm_common.rollout.recorder import OutcomeRecorder
+
+FLAG = "USE_NEW_LLM_FRAMEWORK"
+RULE = Guardrail()
+HEALTHY = ArmStats(
+    calls=200, errors=2, succeeded=198, p95_seconds=1.0, priced=198, mean_cost_nano=1e6, sd_cost_nano=5e5
+)
+
+
+# Buckets
+
+
+def test_buckets_are_those_of_unleash():
+    """The golden values of Unleash's own SDK tests come out, so both agree on who is in."""
+    assert bucket("gr1", "123") == 73
+    assert bucket("groupX", "999") == 25
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_a_bucket_is_one_to_hundred_for_any_text(group, unit):
+    """Whatever a host calls its units (even broken Unicode) lands in 1 to 100, the same each time."""
+    assert bucket(group, unit) == bucket(group, unit)
+    assert 1 <= bucket(group, unit) <= 100
+
+
+@given(st.text(min_size=1), st.integers(0, 100), st.integers(0, 100))
+def test_raising_the_percentage_only_adds_units(unit, one, other):
+    """Who is in at a low percentage is in at every higher one."""
+    low, high = sorted((one, other))
+    assert not is_in(FLAG, unit, low) or is_in(FLAG, unit, high)
+
+
+@given(st.text(min_size=1))
+def test_nobody_is_in_at_0_and_everybody_at_100(unit):
+    """The ends of the scale mean what they say."""
+    assert not is_in(FLAG, unit, 0)
+    assert is_in(FLAG, unit, 100)
+
+
+def test_a_missing_unit_is_never_in():
+    """No unit gets the old path at any percentage; the number 0 is a unit."""
+    assert not is_in(FLAG, None, 100)
+    assert not is_in(FLAG, "", 100)
+    assert is_in(FLAG, 0, 100)
+
+
+def test_the_share_of_units_is_the_percentage():
+    """Of many units about as many are in as the percentage says."""
+    units = [f"user-{n}" for n in range(10_000)]
+    for percentage in (1, 5, 25, 60):
+        share = sum(is_in(FLAG, unit, percentage) for unit in units) / len(units)
+        assert share == pytest.approx(percentage / 100, abs=0.015)
+
+
+# The environment, and who wins
+
+
+@pytest.mark.parametrize(
+    ("environ", "in_code", "killed", "percentage"),
+    [
+        ({}, None, False, 0),
+        ({}, 30, False, 30),
+        ({FLAG: "true"}, None, False, 100),
+        ({FLAG: " TRUE "}, 30, False, 30),
+        ({FLAG: "1", f"{FLAG}_PERCENTAGE": "5"}, 30, False, 5),
+        ({f"{FLAG}_PERCENTAGE": "25"}, None, False, 25),
+        ({f"{FLAG}_PERCENTAGE": ""}, 30, False, 30),
+        ({FLAG: "false", f"{FLAG}_PERCENTAGE": "25"}, 30, True, 25),
+        ({FLAG: "Off"}, None, True, 0),
+    ],
+)
+def test_the_environment_wins_over_code(environ, in_code, killed, percentage):
+    """`<FLAG>` switches, `<FLAG>_PERCENTAGE` wins over code, and an empty variable is none."""
+    assert host_setting(FLAG, in_code, environ) == HostSetting(killed, percentage)
+
+
+def test_variables_can_have_other_names():
+    """A flag of any name finds its variables, the derived ones or those that are named."""
+    assert host_setting("new-pipeline", None, {"NEW_PIPELINE_PERCENTAGE": "7"}).percentage == 7
+    named = {"switch_variable": "ENABLE_NEW_LLM_PIPELINE", "percentage_variable": "SHARE"}
+    assert host_setting(FLAG, None, {"ENABLE_NEW_LLM_PIPELINE": "no", "SHARE": "9"}, **named) == HostSetting(True, 9)
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable"),
+    [
+        ({FLAG: "maybe"}, FLAG),
+        ({f"{FLAG}_PERCENTAGE": "50%"}, f"{FLAG}_PERCENTAGE"),
+        ({f"{FLAG}_PERCENTAGE": "101"}, f"{FLAG}_PERCENTAGE"),
+        ({f"{FLAG}_PERCENTAGE": "12.5"}, f"{FLAG}_PERCENTAGE"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_named(environ, variable):
+    """A typing error in the environment is an error at the start, with the variable's name."""
+    with pytest.raises(ConfigurationError, match=variable):
+        host_setting(FLAG, None, environ)
+
+
+@pytest.mark.parametrize("percentage", [-1, 101, True, 5.5, "5"])
+def test_a_percentage_in_code_is_checked(percentage):
+    """Only whole numbers from 0 to 100 are percentages."""
+    with pytest.raises(InvalidInputError, match="from 0 to 100"):
+        host_setting(FLAG, percentage, {})
+
+
+def test_the_database_wins_over_the_host_and_a_latch_over_both():
+    """kill switch > rollback, pause > database's percentage > host's percentage; unknown is off."""
+    host = HostSetting(killed=False, percentage=40)
+    rolled_back = RolloutFlag(percentage=50, rolled_back_at=datetime.now(UTC), rollback_reason="slow")
+    assert percentage_in_force(RolloutFlag(), host) == 40
+    assert percentage_in_force(RolloutFlag(percentage=10), host) == 10
+    assert percentage_in_force(RolloutFlag(percentage=0), host) == 0
+    assert percentage_in_force(RolloutFlag(percentage=10, enabled=False), host) == 0
+    assert percentage_in_force(rolled_back, host) == 0
+    assert percentage_in_force(RolloutFlag(percentage=10), HostSetting(killed=True, percentage=40)) == 0
+    assert percentage_in_force(None, host) == 0
+
+
+# The guardrail
+
+
+@given(st.integers(0, 500), st.integers(0, 500), st.floats(0.5, 5))
+def test_wilsons_bound_is_below_the_rate(hits, more, z):
+    """The bound lies between 0 and what was seen."""
+    trials = hits + more
+    bound = wilson_lower_bound(hits, trials, z)
+    assert 0 <= bound <= (hits / trials if trials else 0) + 1e-12
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(2, 20))
+def test_wilsons_bound_rises_with_evidence(hits, misses, factor):
+    """The same rate, seen more often, is more certain."""
+    few = wilson_lower_bound(hits, hits + misses, 3)
+    many = wilson_lower_bound(hits * factor, (hits + misses) * factor, 3)
+    assert few < many
+
+
+def test_wilsons_bound_is_the_textbooks():
+    """5 of 50 at z = 1.96 gives 0.0435 (R: prop.test(5, 50, correct = FALSE))."""
+    assert wilson_lower_bound(5, 50, 1.959964) == pytest.approx(0.04347535, abs=1e-6)
+
+
+def test_a_healthy_arm_goes_on():
+    """Two arms alike, with a few errors each, are no reason."""
+    assert should_roll_back(HEALTHY, HEALTHY, RULE) is None
+    assert should_roll_back(ArmStats(), ArmStats(), RULE) is None
+
+
+def test_few_calls_are_no_evidence():
+    """19 failures of 19 wait for the 20th call; with it the answer is clear."""
+    assert should_roll_back(ArmStats(calls=19, errors=19), ArmStats(), RULE) is None
+    assert should_roll_back(ArmStats(calls=20, errors=20), ArmStats(), RULE) == (
+        "20 of the last 20 calls failed; 5.0% is allowed"
+    )
+
+
+def test_a_slow_arm_is_rolled_back():
+    """A fifth of the calls beyond 1.5 times the old P95 is a reason; 7 % of 100 may be chance."""
+    slow = ArmStats(calls=100, succeeded=100, p95_seconds=4.0, slow=20)
+    assert "P95 latency is 4 s against 1 s" in (should_roll_back(slow, HEALTHY, RULE) or "")
+    assert should_roll_back(ArmStats(calls=100, succeeded=100, p95_seconds=4.0, slow=7), HEALTHY, RULE) is None
+    few = ArmStats(calls=49, succeeded=49, p95_seconds=1.0)
+    assert should_roll_back(slow, few, RULE) is None
+
+
+def test_a_dear_arm_is_rolled_back():
+    """Twice the cost per call is a reason where both arms' costs are known well enough."""
+    dear = ArmStats(calls=100, succeeded=100, priced=100, mean_cost_nano=2e6, sd_cost_nano=5e5)
+    assert "$0.002000 against $0.001000" in (should_roll_back(dear, HEALTHY, RULE) or "")
+    spread = ArmStats(calls=100, succeeded=100, priced=100, mean_cost_nano=2e6, sd_cost_nano=4e6)
+    assert should_roll_back(spread, HEALTHY, RULE) is None
+    assert should_roll_back(dear, ArmStats(calls=100, succeeded=100, priced=0), RULE) is None
+    assert should_roll_back(dear, ArmStats(calls=100, priced=100, mean_cost_nano=0.0, sd_cost_nano=0.0), RULE) is None
+
+
+@pytest.mark.parametrize(
+    ("true_rate", "least", "most"), [(0.01, 0, 0), (0.03, 0, 4), (0.10, 90, 100), (0.30, 100, 100)]
+)
+def test_only_sick_rollouts_are_rolled_back(true_rate, least, most):
+    """Of 100 rollouts of 1000 calls: none that fails 1 % of the time, hardly one at 3 %, nearly all at 10 %."""
+    chance = random.Random(20261121)
+    rolled_back = sum(_is_rolled_back(chance, true_rate) for _ in range(100))
+    assert least <= rolled_back <= most
+
+
+def _is_rolled_back(chance: random.Random, true_rate: float) -> bool:
+    window: deque[bool] = deque(maxlen=RULE.window_calls)
+    for _ in range(1000):
+        window.append(chance.random() < true_rate)
+        if should_roll_back(ArmStats(calls=len(window), errors=sum(window)), ArmStats(), RULE):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_error_rate": 5},
+        {"latency_ratio": 0.5},
+        {"cost_ratio": 0},
+        {"window_calls": 10},
+        {"z": 0},
+        {"window_calls": 9999},
+    ],
+)
+def test_a_guardrail_that_makes_no_sense_is_refused(wrong):
+    """A percentage where a rate belongs, or a window smaller than the evidence asked for, is an error at once."""
+    with pytest.raises(InvalidInputError):
+        Guardrail(**wrong)
+
+
+# What holds when the database does not
+
+
+def outcome(seconds: float = 0.0) -> ArmOutcome:
+    return ArmOutcome(epoch=1, arm="new", ok=True, seconds=seconds)
+
+
+async def test_one_round_trip_takes_what_has_gathered():
+    """Outcomes that arrive while one batch is written go together in the next, in their order."""
+    batches: list[list[float]] = []
+    gate = asyncio.Event()
+
+    async def write(outcomes):
+        batches.append([o.seconds for o in outcomes])
+        await gate.wait()
+
+    recorder = OutcomeRecorder(FLAG, write, pause=60)
+    recorder.add(outcome(0))
+    await asyncio.sleep(0)
+    for n in range(1, 151):
+        recorder.add(outcome(n))
+    gate.set()
+    await recorder.aclose(5)
+    assert [len(batch) for batch in batches] == [1, 100, 50]
+    assert [n for batch in batches for n in batch] == list(range(151))
+
+
+async def test_outcomes_survive_an_outage_in_bounds(caplog):
+    """While the database is down the latest 1000 outcomes wait, it is tried once per pause, and logged once."""
+    calls: list[int] = []
+    down = True
+
+    async def write(outcomes):
+        calls.append(len(outcomes))
+        if down:
+            raise DatabaseUnavailableError("gone")
+
+    recorder = OutcomeRecorder(FLAG, write, pause=60)
+    for n in range(1500):
+        recorder.add(outcome(n))
+        await asyncio.sleep(0)
+    assert len(calls) == 1
+    assert len([r for r in caplog.records if "cannot be recorded" in r.message]) == 1
+    down = False
+    calls.clear()
+    await recorder.aclose(5)
+    assert sum(calls) == 1000
+
+
+async def test_what_was_never_recorded_is_said(caplog):
+    """Outcomes that are left at the end are counted in the log."""
+
+    async def write(outcomes):
+        raise DatabaseUnavailableError("gone")
+
+    recorder = OutcomeRecorder(FLAG, write, pause=60)
+    recorder.add(outcome())
+    await recorder.aclose(5)
+    assert "1 outcomes were never recorded" in caplog.text
+
+
+async def test_many_callers_read_the_flag_once():
+    """A crowd whose flag is out of date shares one read; afterwards it costs nothing until `ttl` is over."""
+    reads = 0
+
+    async def read():
+        nonlocal reads
+        reads += 1
+        await asyncio.sleep(0)
+        return RolloutFlag(percentage=10, version=1)
+
+    cache = FlagCache(FLAG, read, ttl=60)
+    flags = await asyncio.gather(*(cache.get() for _ in range(50)))
+    assert {flag.percentage for flag in flags if flag} == {10}
+    assert reads == 1
+
+
+async def test_a_cancelled_caller_does_not_cancel_the_read():
+    """Whoever comes first may leave; the others still get the flag."""
+    gate = asyncio.Event()
+
+    async def read():
+        await gate.wait()
+        return RolloutFlag(percentage=10, version=1)
+
+    cache = FlagCache(FLAG, read, ttl=60)
+    first, second = asyncio.create_task(cache.get()), asyncio.create_task(cache.get())
+    await asyncio.sleep(0)
+    first.cancel()
+    gate.set()
+    assert (await second) == RolloutFlag(percentage=10, version=1)
+
+
+async def test_the_last_known_flag_holds_during_an_outage(caplog):
+    """A failed read changes nothing, is logged once, and nobody waits for the next ones."""
+    down = False
+    failures = 0
+
+    async def read():
+        nonlocal failures
+        if down:
+            failures += 1
+            raise DatabaseUnavailableError("gone")
+        return RolloutFlag(percentage=10, version=1)
+
+    cache = FlagCache(FLAG, read, ttl=0)
+    known = await cache.get()
+    down = True
+    for _ in range(5):
+        assert await cache.get() == known
+        await asyncio.sleep(0)
+    await cache.aclose()
+    assert failures > 1
+    assert len([r for r in caplog.records if "cannot be read" in r.message]) == 1
+    assert "its last known state holds" in caplog.text
+
+
+async def test_a_database_that_does_not_answer_holds_nobody_up(monkeypatch, caplog):
+    """Callers wait a moment, once; what arrives late is taken all the same."""
+    monkeypatch.setattr("llm_common.rollout.flag_cache._PATIENCE", 0.01)
+    gate = asyncio.Event()
+
+    async def read():
+        await gate.wait()
+        return RolloutFlag(percentage=10, version=1)
+
+    cache = FlagCache(FLAG, read, ttl=60)
+    assert await cache.get() is None
+    assert await cache.get() is None
+    assert "everybody gets the old path" in caplog.text
+    gate.set()
+    await asyncio.sleep(0.01)
+    assert await cache.get() == RolloutFlag(percentage=10, version=1)
+
+
+async def test_an_answer_that_was_overtaken_is_ignored():
+    """A read that began before a change and ends after it does not bring back what was."""
+    cache = FlagCache(FLAG, lambda: asyncio.sleep(0, RolloutFlag()), ttl=60)
+    cache.put(RolloutFlag(percentage=0, version=8))
+    cache.put(RolloutFlag(percentage=50, version=7))
+    assert await cache.get() == RolloutFlag(percentage=0, version=8)
