@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["side_by_side"]
+__all__ = ["bounded_gather"]
 
 T = TypeVar("T")
 
 
-async def side_by_side(works: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
+async def bounded_gather(works: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
     """The results in order. After an error nothing new is begun; what was begun is finished, then the error is raised.
 
     What is under way when something fails has been paid for, and its checkpoint serves the next attempt.

@@ -7,7 +7,7 @@ from typing import Final
 
 from llm_common.exceptions import InvalidInputError
 
-__all__ = ["Part", "parts_that_end_at", "split"]
+__all__ = ["Part", "parts_from_ends", "split"]
 
 Span = tuple[int, int]
 
@@ -40,7 +40,7 @@ class Part:
         return cls(1, 1, 0, len(text))
 
 
-def parts_that_end_at(ends: Sequence[int]) -> tuple[Part, ...]:
+def parts_from_ends(ends: Sequence[int]) -> tuple[Part, ...]:
     """The parts of a text, from the offsets where each one ends."""
     return _numbered(zip((0, *ends), ends, strict=False))
 

@@ -2,7 +2,7 @@
 
 import html
 
-__all__ = ["source_block", "without_tags"]
+__all__ = ["escape_tags", "source_block"]
 
 _SIGNS = str.maketrans(dict.fromkeys("<\uff1c\ufe64", "\u2039"))
 
@@ -10,13 +10,13 @@ _SIGNS = str.maketrans(dict.fromkeys("<\uff1c\ufe64", "\u2039"))
 def source_block(source_id: str, *, title: str, url: str, text: str) -> str:
     """`<source id="S1" title="..." url="...">`, the text without any tag, `</source>`."""
     head = f'<source id="{source_id}" title="{_attribute(title)}" url="{_attribute(url)}">'
-    return f"{head}\n{without_tags(text)}\n</source>"
+    return f"{head}\n{escape_tags(text)}\n</source>"
 
 
-def without_tags(text: str) -> str:
+def escape_tags(text: str) -> str:
     """No `<` survives, nor a sign that looks like one. Other signs stay, so that a quote can be found again."""
     return text.translate(_SIGNS)
 
 
 def _attribute(text: str) -> str:
-    return html.escape(" ".join(without_tags(text).split()), quote=True)
+    return html.escape(" ".join(escape_tags(text).split()), quote=True)

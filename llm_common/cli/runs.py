@@ -69,17 +69,17 @@ def show(run_id: RunId, json: AsJson = False, database_url: DatabaseUrl = None, 
         from llm_common.db import Database
         from llm_common.exceptions import PipelineError
         from llm_common.pipeline import LEGISLATION
-        from llm_common.pipeline.result import analysis_of
+        from llm_common.pipeline.result import result_from_run
 
         async with Database.connect(database_url, data_dir=data_dir) as db:
             run = await db.runs.get(run_id)
         if json:
             if run.status != "completed":
                 raise PipelineError(f"run {run_id} is {run.status} and has no analysis", run_id=run_id)
-            sys.stdout.write(as_document(analysis_of(run, LEGISLATION), run, None) + "\n")
+            sys.stdout.write(as_document(result_from_run(run, LEGISLATION), run, None) + "\n")
             return
         if run.status == "completed":
-            show_analysis(analysis_of(run, LEGISLATION))
+            show_analysis(result_from_run(run, LEGISLATION))
         elif run.error_message:
             notes.print(f"[red]{run.status}:[/] {escape(run.error_message)}", highlight=False)
         show_steps(run, None)

@@ -23,11 +23,11 @@ from llm_common.exceptions import (
     RunInProgressError,
 )
 from llm_common.llm_client import LLMClient
-from llm_common.pipeline.batch import Enqueued, Item, RunResult, carried_out, enqueued, key_of
+from llm_common.pipeline.batch import Enqueued, Item, RunResult, content_key, enqueue_items, stream_results
 from llm_common.pipeline.dispositions import Ends, back_to_the_queue, for_good
 from llm_common.pipeline.engines.base import Engine, EngineName, engine_of
 from llm_common.pipeline.events import OnEvent, PipelineEvent
-from llm_common.pipeline.executor import Carrier
+from llm_common.pipeline.executor import RunExecutor
 from llm_common.pipeline.leases import worker_name
 from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis
 from llm_common.pipeline.prompts import code_version, spec_of
@@ -97,7 +97,7 @@ class AnalysisPipeline(Generic[A]):
         self._code_version = code_version(spec)
         self._lease_seconds, self._max_attempts = lease_seconds, max_attempts
         tracker = cost_tracker if cost_tracker is not None else CostTracker(self._db)
-        self._carrier = Carrier(llm_client, search_client, tracker, self._db, self.spec, lease_seconds)
+        self._executor = RunExecutor(llm_client, search_client, tracker, self._db, self.spec, lease_seconds)
 
     @property
     def db(self) -> Database:
@@ -140,11 +140,11 @@ class AnalysisPipeline(Generic[A]):
         subject = Subject.checked(bill_id, bill_text, jurisdiction, models, max_rounds=max_rounds, spec=self.spec)
         if idempotency_key is not None and not idempotency_key.strip():
             raise InvalidInputError("idempotency_key is empty; leave it out, or give one that names this analysis")
-        await self._carrier.room(subject)
+        await self._executor.capacity(subject)
         worker = worker_name()
         run = self._run_json(subject.as_json(), idempotency_key)
         start = self._db.runs.start(run, worker=worker, lease_seconds=self._lease_seconds)
-        return await self._carrier.carry_out(start, worker, on_event, for_good)
+        return await self._executor.execute(start, worker, on_event, for_good)
 
     async def resume(self, run_id: str, *, on_event: OnEvent | None = None) -> A:
         """Go on with a run that failed, was cancelled, or lost its worker; a completed one's result is returned.
@@ -157,7 +157,7 @@ class AnalysisPipeline(Generic[A]):
         resume = self._db.runs.resume(
             run_id, worker=worker, code_version=self.code_version, lease_seconds=self._lease_seconds
         )
-        return await self._carrier.carry_out(resume, worker, on_event, for_good)
+        return await self._executor.execute(resume, worker, on_event, for_good)
 
     async def enqueue(self, items: Iterable[Item], models: Mapping[str, str], *, max_rounds: int = 2) -> list[Enqueued]:
         """Put items into the queue, for workers (`llm-common worker`) on whatever machine; one answer for each item.
@@ -165,7 +165,7 @@ class AnalysisPipeline(Generic[A]):
         An item that was enqueued before is the same run: one that failed or was cancelled waits again. One that cannot
         be a run (see `run`) comes with its error, the others are enqueued. Items are read as they are needed.
         """
-        async with aclosing(self._enqueued(items, models, max_rounds)) as runs:
+        async with aclosing(self._enqueue(items, models, max_rounds)) as runs:
             return [run async for run in runs]
 
     async def stream_many(
@@ -192,9 +192,9 @@ class AnalysisPipeline(Generic[A]):
         if concurrency < 1:
             raise InvalidInputError(f"concurrency must be at least 1, got {concurrency}")
         carrying = engine_of(engine, factory).opened(self, concurrency=concurrency, on_event=on_event)
-        async with carrying as carry_out:
-            runs = self._enqueued(items, models, max_rounds)
-            async with aclosing(carried_out(runs, carry_out, concurrency=concurrency)) as results:
+        async with carrying as execute:
+            runs = self._enqueue(items, models, max_rounds)
+            async with aclosing(stream_results(runs, execute, concurrency=concurrency)) as results:
                 async for result in results:
                     yield result
 
@@ -235,7 +235,7 @@ class AnalysisPipeline(Generic[A]):
                 run_id, worker=worker, code_version=self.code_version, lease_seconds=self._lease_seconds
             )
             try:
-                return await self._carrier.carry_out(take, worker, on_event, back_to_the_queue)
+                return await self._executor.execute(take, worker, on_event, back_to_the_queue)
             except (RunInProgressError, RunFencedError):
                 await asyncio.sleep(look)
                 look = min(look * 1.5, _LOOK_SELDOM)
@@ -245,7 +245,7 @@ class AnalysisPipeline(Generic[A]):
                     raise
                 await asyncio.sleep((run.run_at - datetime.now(UTC)).total_seconds())
 
-    async def carry_out(
+    async def execute(
         self, claimed: ClaimedRun, worker: str, *, on_event: OnEvent | None = None, ends: Ends = back_to_the_queue
     ) -> A:
         """Do what is left of a run that `worker` has claimed from the queue. Raises what stopped it."""
@@ -253,7 +253,7 @@ class AnalysisPipeline(Generic[A]):
         async def already() -> ClaimedRun:
             return claimed
 
-        return await self._carrier.carry_out(already(), worker, on_event, ends)
+        return await self._executor.execute(already(), worker, on_event, ends)
 
     async def cancel(self, run_id: str) -> RunRecord:
         """Ask a run to stop: its worker does so at its next sign of life. One without a worker is cancelled at once."""
@@ -291,17 +291,17 @@ class AnalysisPipeline(Generic[A]):
             running.cancel()
             await asyncio.wait({running})
 
-    def _enqueued(self, items: Iterable[Item], models: Mapping[str, str], max_rounds: int) -> AsyncGenerator[Enqueued]:
+    def _enqueue(self, items: Iterable[Item], models: Mapping[str, str], max_rounds: int) -> AsyncGenerator[Enqueued]:
         async def prepare(item: Item) -> dict[str, Json]:
             subject = Subject.checked(
                 item.bill_id, item.bill_text, item.jurisdiction, models, max_rounds=max_rounds, spec=self.spec
             )
-            await self._carrier.room(subject)
+            await self._executor.capacity(subject)
             run = subject.as_json()
-            key = item.idempotency_key if item.idempotency_key is not None else key_of(run)
+            key = item.idempotency_key if item.idempotency_key is not None else content_key(run)
             return self._run_json(run, key)
 
-        return enqueued(items, prepare, self._db.queue)
+        return enqueue_items(items, prepare, self._db.queue)
 
     def _run_json(self, subject: Mapping[str, Json], idempotency_key: str | None) -> dict[str, Json]:
         return {

@@ -15,7 +15,7 @@ from llm_common.db.transport import Json
 from llm_common.exceptions import InvalidInputError, LLMCommonError
 from llm_common.pipeline.schemas import AnalysisResult
 
-__all__ = ["CarryOut", "Enqueued", "Item", "RunResult", "carried_out", "enqueued", "key_of"]
+__all__ = ["Enqueued", "Execute", "Item", "RunResult", "content_key", "enqueue_items", "stream_results"]
 
 A = TypeVar("A", bound=AnalysisResult)
 
@@ -23,7 +23,7 @@ A = TypeVar("A", bound=AnalysisResult)
 _CHUNK, _CHUNK_CHARACTERS = 100, 2_000_000
 
 #: Carries out an enqueued run, here or elsewhere, and gives its result.
-CarryOut: TypeAlias = Callable[[str], Awaitable[A]]
+Execute: TypeAlias = Callable[[str], Awaitable[A]]
 #: What a run is, as `db.queue.enqueue` takes it. Raises `LLMCommonError` where it cannot be one.
 Prepare: TypeAlias = Callable[["Item"], Awaitable[Mapping[str, Json]]]
 
@@ -69,13 +69,13 @@ class RunResult(Generic[A]):
         return self.analysis
 
 
-def key_of(run: Mapping[str, Json]) -> str:
+def content_key(run: Mapping[str, Json]) -> str:
     """The idempotency key of a run that was given none: the same input, models and spec are the same run."""
     text = json.dumps(run, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return f"content:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-async def enqueued(items: Iterable[Item], prepare: Prepare, queue: QueueFunctions) -> AsyncGenerator[Enqueued]:
+async def enqueue_items(items: Iterable[Item], prepare: Prepare, queue: QueueFunctions) -> AsyncGenerator[Enqueued]:
     """Put each item into the queue, reading them as they are needed. One that cannot be a run comes with its error."""
     numbers = count()
     waiting = iter(items)
@@ -97,8 +97,8 @@ async def enqueued(items: Iterable[Item], prepare: Prepare, queue: QueueFunction
                 yield Enqueued(position=position, bill_id=bill_id, run_id=known.run_id, status=known.status)
 
 
-async def carried_out(
-    runs: AsyncGenerator[Enqueued], carry_out: CarryOut[A], *, concurrency: int
+async def stream_results(
+    runs: AsyncGenerator[Enqueued], execute: Execute[A], *, concurrency: int
 ) -> AsyncGenerator[RunResult[A]]:
     """Results as they come. At most `concurrency` runs are in hand, and as many results wait to be taken.
 
@@ -109,7 +109,7 @@ async def carried_out(
 
     async def one(run: Enqueued, run_id: str) -> None:
         try:
-            results.put_nowait(await _result(run, run_id, carry_out))
+            results.put_nowait(await _result(run, run_id, execute))
         finally:
             slots.release()
 
@@ -138,9 +138,9 @@ async def carried_out(
         await asyncio.wait({working})
 
 
-async def _result(run: Enqueued, run_id: str, carry_out: CarryOut[A]) -> RunResult[A]:
+async def _result(run: Enqueued, run_id: str, execute: Execute[A]) -> RunResult[A]:
     try:
-        analysis = await carry_out(run_id)
+        analysis = await execute(run_id)
         return RunResult(position=run.position, bill_id=run.bill_id, run_id=run_id, analysis=analysis)
     except Exception as error:  # noqa: BLE001 (handed over in the result: one bad item must not lose the others)
         return RunResult(position=run.position, bill_id=run.bill_id, run_id=run_id, error=error)

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from llm_common._text.chunking import Part, split
-from llm_common._text.delimiting import without_tags
+from llm_common._text.delimiting import escape_tags
 from llm_common._text.tokens import count
 from llm_common.exceptions import ContextWindowError
 from llm_common.llm.catalogue.model_info import ModelInfo
-from llm_common.pipeline.evidence import Evidence
-from llm_common.pipeline.part_context import Passage, Reading
-from llm_common.pipeline.prompts import fenced, instructions
-from llm_common.pipeline.schemas import AnalysisResult, Source
+from llm_common.pipeline.part_context import PartContext, Passage
+from llm_common.pipeline.prompts import instructions, passage_block
+from llm_common.pipeline.schemas import AnalysisResult, Evidence, Source
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.subject import Subject
 
-__all__ = ["Room", "fits", "parts_of", "reading_of", "room_for"]
+__all__ = ["WindowCapacity", "build_part_context", "fits", "split_to_fit", "window_capacity"]
 
 #: What a window is shared by, apart from instructions: an answer has at most a quarter of it, and a tenth of the rest
 #: stays free, because models count tokens differently. What is left is for text, evidence, and a draft with its review.
@@ -30,7 +29,7 @@ _WORD: Final = re.compile(r"\w{4,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class WindowCapacity:
     """Tokens for text, evidence, draft and review in the smallest window; None where no model's window is known."""
 
     tokens: int | None
@@ -44,63 +43,63 @@ class Room:
         return None if self.tokens is None else int(self.tokens * _TEXT_AND_EVIDENCE)
 
 
-def room_for(spec: AnalysisSpec[AnalysisResult], models: Mapping[str, ModelInfo | None]) -> Room:
+def window_capacity(spec: AnalysisSpec[AnalysisResult], models: Mapping[str, ModelInfo | None]) -> WindowCapacity:
     """`models` by name. Raises `ContextWindowError` for a model whose window hardly holds the instructions."""
     told = _estimate(instructions(spec))
     rooms = [
-        _room(name, info, info.max_input_tokens, told)
+        _capacity(name, info, info.max_input_tokens, told)
         for name, info in models.items()
         if info and info.max_input_tokens
     ]
-    return Room(min(rooms, default=None))
+    return WindowCapacity(min(rooms, default=None))
 
 
-def _room(name: str, info: ModelInfo, window: int, told: int) -> int:
+def _capacity(name: str, info: ModelInfo, window: int, told: int) -> int:
     answer = min(info.max_output_tokens or _ANSWER_TOKENS, int(window * _ANSWER))
-    room = int((window - answer) * (1 - _MARGIN)) - told
-    if room < _LEAST:
+    capacity = int((window - answer) * (1 - _MARGIN)) - told
+    if capacity < _LEAST:
         raise ContextWindowError(
             f"{name} takes {window:,} tokens, and the instructions alone are about {told:,}. Nothing was sent. "
             "Choose a model with a larger window",
             provider=info.provider,
             model=name,
         )
-    return room
+    return capacity
 
 
-def fits(text: str, room: Room) -> bool:
+def fits(text: str, capacity: WindowCapacity) -> bool:
     """Whether a text needs no parts, as far as can be told without counting its tokens."""
-    return room.text is None or _bytes(text) <= room.text
+    return capacity.text is None or _bytes(text) <= capacity.text
 
 
-async def parts_of(text: str, room: Room) -> tuple[Part, ...]:
+async def split_to_fit(text: str, capacity: WindowCapacity) -> tuple[Part, ...]:
     """One, where the text fits after all."""
-    if room.text is None:
+    if capacity.text is None:
         return (Part.whole(text),)
     # Counting the tokens of a long text takes a moment that other runs on this loop should not wait for.
-    return await asyncio.to_thread(split, text, room.text, _tokens)
+    return await asyncio.to_thread(split, text, capacity.text, _tokens)
 
 
-async def reading_of(subject: Subject, part: Part, evidence: Evidence, room: Room) -> Reading:
+async def build_part_context(subject: Subject, part: Part, evidence: Evidence, capacity: WindowCapacity) -> PartContext:
     """The part, and as much of the evidence as fits beside it: what shares most words with the part comes first."""
-    reading = Reading(subject=subject, part=part, evidence=evidence, shown=evidence.found)
-    limit = room.text_and_evidence
-    if limit is None or sum(_bytes(fenced(passage)) for passage in reading.passages) <= limit:
-        return reading
-    shown = await asyncio.to_thread(_that_fit, reading, limit)
-    return Reading(subject=subject, part=part, evidence=evidence, shown=shown)
+    context = PartContext(subject=subject, part=part, evidence=evidence, shown=evidence.found)
+    limit = capacity.text_and_evidence
+    if limit is None or sum(_bytes(passage_block(passage)) for passage in context.passages) <= limit:
+        return context
+    shown = await asyncio.to_thread(_that_fit, context, limit)
+    return PartContext(subject=subject, part=part, evidence=evidence, shown=shown)
 
 
-def _that_fit(reading: Reading, limit: int) -> tuple[Source, ...]:
-    document, *found = reading.passages
+def _that_fit(context: PartContext, limit: int) -> tuple[Source, ...]:
+    document, *found = context.passages
     left = limit - _tokens(document.text)
     shown: set[str] = set()
     for passage in _ranked(found, document.text):
-        size = _tokens(fenced(passage))
+        size = _tokens(passage_block(passage))
         if size <= left:
             shown.add(passage.source.id)
             left -= size
-    return tuple(source for source in reading.shown if source.id in shown)
+    return tuple(source for source in context.shown if source.id in shown)
 
 
 def _ranked(found: Iterable[Passage], text: str) -> list[Passage]:
@@ -114,7 +113,7 @@ def _ranked(found: Iterable[Passage], text: str) -> list[Passage]:
 
 
 def _tokens(text: str) -> int:
-    return _prompt(without_tags(text)) - _prompt("")
+    return _prompt(escape_tags(text)) - _prompt("")
 
 
 def _prompt(text: str) -> int:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from llm_common.pipeline.schemas import AnalysisResult, ResearchFailure, ReviewCritique, Source, UnsupportedClaim
 from llm_common.usage import Usage
 
-__all__ = ["EventKind", "OnEvent", "PipelineEvent", "tell"]
+__all__ = ["EventKind", "OnEvent", "PipelineEvent", "emit"]
 
 EventKind = Literal[
     "run_started", "step_started", "step_finished", "queries", "sources", "draft_checked", "reviewed", "run_finished"
@@ -49,7 +49,7 @@ class PipelineEvent:
 OnEvent: TypeAlias = Callable[[PipelineEvent], Awaitable[None] | None]
 
 
-async def tell(on_event: OnEvent | None, event: PipelineEvent) -> None:
+async def emit(on_event: OnEvent | None, event: PipelineEvent) -> None:
     if on_event is not None:
         told = on_event(event)
         if inspect.isawaitable(told):

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from llm_common._runtime.bounded_gather import side_by_side
+from llm_common._runtime.bounded_gather import bounded_gather
 from llm_common._runtime.per_loop import PerLoop
 from llm_common._runtime.shielding import uninterrupted
 from llm_common.cost_tracker import CostTracker
@@ -13,27 +13,26 @@ from llm_common.db.database import Database
 from llm_common.db.functions.runs import ClaimedRun, Lease
 from llm_common.exceptions import LLMCommonError, PipelineError, RunCancelledError, RunFencedError
 from llm_common.llm_client import LLMClient
-from llm_common.pipeline.context_window import Room, reading_of, room_for
+from llm_common.pipeline.context_window import WindowCapacity, build_part_context, window_capacity
 from llm_common.pipeline.dispositions import Ending, Ends, Release, Retry, told
 from llm_common.pipeline.events import OnEvent
-from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.leases import LeaseKeeper, fenced
-from llm_common.pipeline.merging import Finding, joined_critique
-from llm_common.pipeline.part_context import Reading
-from llm_common.pipeline.result import analysis_of, as_stored
-from llm_common.pipeline.schemas import AnalysisResult
+from llm_common.pipeline.merging import PartResult, merge_critiques
+from llm_common.pipeline.part_context import PartContext
+from llm_common.pipeline.result import result_from_run, result_json
+from llm_common.pipeline.schemas import AnalysisResult, Evidence
 from llm_common.pipeline.session import RunSession
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.steps import divide, generate, refine, research, review
 from llm_common.pipeline.subject import Subject
 from llm_common.web_search import WebSearchClient
 
-__all__ = ["Carrier"]
+__all__ = ["RunExecutor"]
 
 A = TypeVar("A", bound=AnalysisResult)
 
 
-class Carrier(Generic[A]):
+class RunExecutor(Generic[A]):
     """Does what is left of runs that it is given a claim of, any number at the same time.
 
     A run's lease of `lease_seconds` is prolonged while it is in hand, and each step is stored with its money.
@@ -52,14 +51,14 @@ class Carrier(Generic[A]):
         self._spec, self._lease_seconds = spec, lease_seconds
         self._leases = PerLoop(lambda: LeaseKeeper(db, lease_seconds))
 
-    async def room(self, subject: Subject) -> Room:
-        """Models that are unknown, have no key or no room for us are told before anything is written or paid."""
+    async def capacity(self, subject: Subject) -> WindowCapacity:
+        """Raises for a model that is unknown, without a key or too small, before anything is written or paid."""
         names = tuple(dict.fromkeys(subject.models.values()))
         for model in names:
             await self._llm.check(subject.spec.prompts.role, model, ledger=self._tracker)
-        return room_for(subject.spec, {model: await self._llm.model_info(model) for model in names})
+        return window_capacity(subject.spec, {model: await self._llm.model_info(model) for model in names})
 
-    async def carry_out(
+    async def execute(
         self,
         claim: Coroutine[Any, Any, ClaimedRun],
         worker: str,
@@ -87,7 +86,7 @@ class Carrier(Generic[A]):
             kind = RunCancelledError if claimed.run.status == "cancelled" else PipelineError
             raise kind(f"run {claimed.run.id} {claimed.run.status}: {claimed.run.error_message}", run_id=claimed.run.id)
         if claimed.state == "completed":
-            return analysis_of(claimed.run, self._spec)
+            return result_from_run(claimed.run, self._spec)
         subject = Subject.from_stored(claimed.run, claimed.input, self._spec)
         lease = self._lease(claimed, worker)
         session = RunSession(
@@ -100,39 +99,42 @@ class Carrier(Generic[A]):
             db=self._db,
             on_event=on_event,
         )
-        await session.tell("run_started")
-        evidence, findings = await self._leases.get().while_held(lease, self._analyse(subject, session))
-        critique = joined_critique(findings)
+        await session.emit("run_started")
+        evidence, part_results = await self._leases.get().while_held(lease, self._analyse(subject, session))
+        critique = merge_critiques(part_results)
         completed = await uninterrupted(
             self._db.runs.complete(
                 lease,
-                analysis=as_stored(subject, evidence, findings),
+                analysis=result_json(subject, evidence, part_results),
                 review=critique.model_dump(mode="json"),
                 review_passed=critique.passed,
             )
         )
         if completed is None:
             raise fenced(lease)
-        analysis = analysis_of(completed, self._spec)
-        await session.tell("run_finished", analysis=analysis)
+        analysis = result_from_run(completed, self._spec)
+        await session.emit("run_finished", analysis=analysis)
         return analysis
 
-    async def _analyse(self, subject: Subject, run: RunSession) -> tuple[Evidence, list[Finding]]:
-        room = await self.room(subject)
-        parts = await divide(subject, room, run)
+    async def _analyse(self, subject: Subject, run: RunSession) -> tuple[Evidence, list[PartResult]]:
+        capacity = await self.capacity(subject)
+        parts = await divide(subject, capacity, run)
         evidence = await research(subject, parts, self._search, run)
-        works = [partial(self._analyse_part, await reading_of(subject, part, evidence, room), run) for part in parts]
-        return evidence, await side_by_side(works, subject.spec.parts_at_once)
+        works = [
+            partial(self._analyse_part, await build_part_context(subject, part, evidence, capacity), run)
+            for part in parts
+        ]
+        return evidence, await bounded_gather(works, subject.spec.parts_at_once)
 
-    async def _analyse_part(self, reading: Reading, run: RunSession) -> Finding:
+    async def _analyse_part(self, context: PartContext, run: RunSession) -> PartResult:
         rounds = 0
-        draft = await generate(reading, run)
-        critique = await review(reading, draft, run, number=1)
-        while rounds < reading.subject.max_rounds and (draft.unsupported or not critique.passed):
+        draft = await generate(context, run)
+        critique = await review(context, draft, run, number=1)
+        while rounds < context.subject.max_rounds and (draft.unsupported or not critique.passed):
             rounds += 1
-            draft = await refine(reading, draft, critique, run, number=rounds)
-            critique = await review(reading, draft, run, number=rounds + 1)
-        return Finding(reading, draft, critique, rounds)
+            draft = await refine(context, draft, critique, run, number=rounds)
+            critique = await review(context, draft, run, number=rounds + 1)
+        return PartResult(context, draft, critique, rounds)
 
     async def _end(self, claimed: ClaimedRun | None, worker: str, error: BaseException, ends: Ends) -> None:
         """Store how the run ended. Where that is not possible it ends with its lease."""

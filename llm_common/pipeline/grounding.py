@@ -12,7 +12,7 @@ from rapidfuzz import fuzz
 from llm_common._text.figures import Figure, figures, unsupported_figures
 from llm_common._text.quotes import find_quote
 from llm_common.pipeline.claims import Citation, Claim, Quotation, numbers_of, texts_of, title_of
-from llm_common.pipeline.part_context import Passage, Reading
+from llm_common.pipeline.part_context import PartContext, Passage
 from llm_common.pipeline.schemas import AnalysisResult, Draft, UnsupportedClaim, claim_type
 
 __all__ = ["CheckedDraft", "check_draft"]
@@ -34,10 +34,10 @@ class CheckedDraft:
     unsupported: tuple[UnsupportedClaim, ...]
 
 
-def check_draft(draft: Draft, reading: Reading) -> CheckedDraft:
+def check_draft(draft: Draft, context: PartContext) -> CheckedDraft:
     """Look every quote up in its source, and every figure of a claim in its quotes; leave out what fails."""
-    result = reading.subject.spec.result
-    passages = {passage.source.id: passage for passage in reading.passages}
+    result = context.subject.spec.result
+    passages = {passage.source.id: passage for passage in context.passages}
     claims: list[Claim] = []
     unsupported: list[UnsupportedClaim] = []
     for claimed in cast("tuple[Claim, ...]", getattr(draft, result.claims_field)):
@@ -48,7 +48,7 @@ def check_draft(draft: Draft, reading: Reading) -> CheckedDraft:
     if not claims:
         return CheckedDraft("", None, (), tuple(unsupported))
     quotes = [citation.quote for claim in claims for citation in claim.citations]
-    summary, dropped = _check_summary(draft.summary, "\n".join([*quotes, reading.text]))
+    summary, dropped = _check_summary(draft.summary, "\n".join([*quotes, context.text]))
     return CheckedDraft(summary, draft.confidence, tuple(claims), (*unsupported, *dropped))
 
 

@@ -9,25 +9,25 @@ from itertools import chain
 
 from llm_common.pipeline.claims import Claim
 from llm_common.pipeline.grounding import CheckedDraft
-from llm_common.pipeline.part_context import Reading
+from llm_common.pipeline.part_context import PartContext
 from llm_common.pipeline.schemas import ReviewCritique
 
-__all__ = ["Finding", "joined_critique", "joined_draft"]
+__all__ = ["PartResult", "merge_critiques", "merge_drafts"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PartResult:
     """About one part: `critique` is the review of exactly this draft, which was refined `rounds` times."""
 
-    reading: Reading
+    context: PartContext
     draft: CheckedDraft
     critique: ReviewCritique
     rounds: int
 
 
-def joined_draft(findings: Sequence[Finding]) -> CheckedDraft:
+def merge_drafts(part_results: Sequence[PartResult]) -> CheckedDraft:
     """Claims and summaries in the order of the text; as sure as the least sure part."""
-    drafts = [finding.draft for finding in findings]
+    drafts = [part_result.draft for part_result in part_results]
     sure = [draft.confidence for draft in drafts if draft.confidence is not None]
     return CheckedDraft(
         summary="\n\n".join(draft.summary for draft in drafts if draft.summary),
@@ -37,12 +37,12 @@ def joined_draft(findings: Sequence[Finding]) -> CheckedDraft:
     )
 
 
-def joined_critique(findings: Sequence[Finding]) -> ReviewCritique:
+def merge_critiques(part_results: Sequence[PartResult]) -> ReviewCritique:
     """It passed if every part did."""
-    if len(findings) == 1:
-        return findings[0].critique
-    critiques = [finding.critique for finding in findings]
-    parts = (f"Part {finding.reading.part.number}: {finding.critique.critique}" for finding in findings)
+    if len(part_results) == 1:
+        return part_results[0].critique
+    critiques = [part_result.critique for part_result in part_results]
+    parts = (f"Part {part_result.context.part.number}: {part_result.critique.critique}" for part_result in part_results)
     return ReviewCritique(
         passed=all(critique.passed for critique in critiques),
         critique="\n".join(parts),

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 
 from llm_common._text.chunking import Part
-from llm_common.pipeline.evidence import Evidence
-from llm_common.pipeline.schemas import Source
+from llm_common.pipeline.schemas import Evidence, Source
 from llm_common.pipeline.subject import Subject
 
-__all__ = ["Passage", "Reading"]
+__all__ = ["PartContext", "Passage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class PartContext:
     """`shown` are the sources of `evidence` that fit beside the part, by default all of them."""
 
     subject: Subject
@@ -34,7 +33,7 @@ class Reading:
     shown: tuple[Source, ...]
 
     @classmethod
-    def whole(cls, subject: Subject, evidence: Evidence) -> "Reading":
+    def whole(cls, subject: Subject, evidence: Evidence) -> "PartContext":
         """All of it."""
         return cls(subject=subject, part=Part.whole(subject.text), evidence=evidence, shown=evidence.found)
 

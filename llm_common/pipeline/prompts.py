@@ -8,19 +8,18 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from llm_common._text.delimiting import source_block, without_tags
-from llm_common.pipeline.evidence import Evidence
+from llm_common._text.delimiting import escape_tags, source_block
 from llm_common.pipeline.grounding import CheckedDraft
-from llm_common.pipeline.part_context import Passage, Reading
-from llm_common.pipeline.schemas import AnalysisResult, Queries, ReviewCritique
+from llm_common.pipeline.part_context import PartContext, Passage
+from llm_common.pipeline.schemas import AnalysisResult, Evidence, Queries, ReviewCritique
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.subject import Subject
 
 __all__ = [
     "code_version",
-    "fenced",
     "generate_prompt",
     "instructions",
+    "passage_block",
     "refine_prompt",
     "research_prompt",
     "review_prompt",
@@ -83,42 +82,42 @@ def instructions(spec: AnalysisSpec[AnalysisResult]) -> str:
     return "\n".join(told)
 
 
-def fenced(passage: Passage) -> str:
+def passage_block(passage: Passage) -> str:
     """A passage as data."""
     source = passage.source
     return source_block(source.id, title=source.title, url=source.url or "", text=passage.text)
 
 
 def _data(tag: str, value: Any) -> str:
-    return f"<{tag}>\n{without_tags(json.dumps(value, ensure_ascii=False, indent=1))}\n</{tag}>"
+    return f"<{tag}>\n{escape_tags(json.dumps(value, ensure_ascii=False, indent=1))}\n</{tag}>"
 
 
 def _name(text: str) -> str:
-    return " ".join(without_tags(text).split())
+    return " ".join(escape_tags(text).split())
 
 
-def research_prompt(reading: Reading) -> Messages:
-    return _messages(reading, [fenced(reading.document)], reading.subject.spec.prompts.research, _RESEARCH)
+def research_prompt(context: PartContext) -> Messages:
+    return _messages(context, [passage_block(context.document)], context.subject.spec.prompts.research, _RESEARCH)
 
 
-def generate_prompt(reading: Reading) -> Messages:
-    return _messages(reading, _sources(reading), reading.subject.spec.prompts.draft, _told(reading), _GENERATE)
+def generate_prompt(context: PartContext) -> Messages:
+    return _messages(context, _sources(context), context.subject.spec.prompts.draft, _told(context), _GENERATE)
 
 
-def review_prompt(reading: Reading, draft: CheckedDraft) -> Messages:
-    data = [*_sources(reading), _draft(draft, reading.subject)]
-    return _messages(reading, data, reading.subject.spec.prompts.review, _REVIEW)
+def review_prompt(context: PartContext, draft: CheckedDraft) -> Messages:
+    data = [*_sources(context), _draft(draft, context.subject)]
+    return _messages(context, data, context.subject.spec.prompts.review, _REVIEW)
 
 
-def refine_prompt(reading: Reading, draft: CheckedDraft, critique: ReviewCritique) -> Messages:
+def refine_prompt(context: PartContext, draft: CheckedDraft, critique: ReviewCritique) -> Messages:
     rejected = _data("rejected", [claim.model_dump() for claim in draft.unsupported])
-    data = [*_sources(reading), _draft(draft, reading.subject), _data("review", critique.model_dump()), rejected]
-    return _messages(reading, data, reading.subject.spec.prompts.draft, _REFINE, _told(reading), _GENERATE)
+    data = [*_sources(context), _draft(draft, context.subject), _data("review", critique.model_dump()), rejected]
+    return _messages(context, data, context.subject.spec.prompts.draft, _REFINE, _told(context), _GENERATE)
 
 
-def _messages(reading: Reading, data: Sequence[str], *tasks: str) -> Messages:
+def _messages(context: PartContext, data: Sequence[str], *tasks: str) -> Messages:
     # The sources come first and the same in each step, so that providers can reuse what they read.
-    subject, spec, part = reading.subject, reading.subject.spec, reading.part
+    subject, spec, part = context.subject, context.subject.spec, context.part
     about = {"subject": _name(subject.id), "context": _name(subject.context)}
     ours = {
         "document": spec.document,
@@ -135,8 +134,8 @@ def _messages(reading: Reading, data: Sequence[str], *tasks: str) -> Messages:
     ]
 
 
-def _sources(reading: Reading) -> list[str]:
-    return [fenced(passage) for passage in reading.passages]
+def _sources(context: PartContext) -> list[str]:
+    return [passage_block(passage) for passage in context.passages]
 
 
 def _draft(draft: CheckedDraft, subject: Subject) -> str:
@@ -158,15 +157,15 @@ def _draft(draft: CheckedDraft, subject: Subject) -> str:
     )
 
 
-def _told(reading: Reading) -> str:
+def _told(context: PartContext) -> str:
     """What the model must know about the research: above all, that there was none."""
-    evidence, shown = reading.evidence, len(reading.shown)
+    evidence, shown = context.evidence, len(context.shown)
     counts: Mapping[str, object] = {
         "count": shown,
         "left_out": len(evidence.found) - shown,
         "failures": len(evidence.failures),
         "queries": len(evidence.queries),
-        "document": reading.subject.spec.document,
+        "document": context.subject.spec.document,
     }
     told = _FOUND if evidence.found else _NOT_FOUND
     if evidence.found and evidence.failures:

@@ -5,23 +5,22 @@ from typing import Any, TypeVar
 
 from llm_common.db.functions.runs import RunRecord
 from llm_common.db.transport import Json
-from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft
-from llm_common.pipeline.merging import Finding, joined_draft
+from llm_common.pipeline.merging import PartResult, merge_drafts
 from llm_common.pipeline.prompts import spec_of
-from llm_common.pipeline.schemas import AnalysisResult, Source
+from llm_common.pipeline.schemas import AnalysisResult, Evidence, Source
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.subject import Subject, check_spec
 
-__all__ = ["analysis_of", "as_stored"]
+__all__ = ["result_from_run", "result_json"]
 
 A = TypeVar("A", bound=AnalysisResult)
 
 
-def as_stored(subject: Subject, evidence: Evidence, findings: Sequence[Finding]) -> dict[str, Json]:
+def result_json(subject: Subject, evidence: Evidence, part_results: Sequence[PartResult]) -> dict[str, Json]:
     """For `analysis_json`: the result without what the run's own columns say."""
-    draft, spec = joined_draft(findings), subject.spec
-    shown = {source.id for finding in findings for source in finding.reading.shown}
+    draft, spec = merge_drafts(part_results), subject.spec
+    shown = {source.id for part_result in part_results for source in part_result.context.shown}
     sources = [Source(id=spec.document, title=subject.id), *(source for source in evidence.found if source.id in shown)]
     left_out = [source.model_copy(update={"text": None}) for source in evidence.found if source.id not in shown]
     cited = dict.fromkeys(citation for claim in draft.claims for citation in claim.citations)
@@ -35,8 +34,8 @@ def as_stored(subject: Subject, evidence: Evidence, findings: Sequence[Finding])
         "evidence": [citation.model_dump(mode="json") for citation in cited],
         "unsupported": [claim.model_dump(mode="json") for claim in draft.unsupported],
         "research_failures": [failure.model_dump(mode="json") for failure in evidence.failures],
-        "rounds": max(finding.rounds for finding in findings),
-        "parts": len(findings),
+        "rounds": max(part_result.rounds for part_result in part_results),
+        "parts": len(part_results),
     }
     return stored
 
@@ -50,7 +49,7 @@ def _without_summary(subject: Subject, draft: CheckedDraft, sources: int) -> str
     )
 
 
-def analysis_of(run: RunRecord, spec: AnalysisSpec[A]) -> A:
+def result_from_run(run: RunRecord, spec: AnalysisSpec[A]) -> A:
     """The result of a completed run. Raises `PipelineError` for a run of another spec."""
     check_spec(run.id, spec_of(run.code_version), spec)
     return spec.result.model_validate(

@@ -16,6 +16,7 @@ __all__ = [
     "Analysis",
     "AnalysisResult",
     "Draft",
+    "Evidence",
     "Queries",
     "ResearchFailure",
     "ReviewCritique",
@@ -101,6 +102,14 @@ class ResearchFailure(Frozen):
 
     query: str
     reason: str
+
+
+class Evidence(Frozen):
+    """What research found: the numbered sources, and the searches that brought nothing."""
+
+    queries: tuple[str, ...]
+    found: tuple[Source, ...]
+    failures: tuple[ResearchFailure, ...]
 
 
 class AnalysisResult(Frozen):

@@ -17,7 +17,7 @@ from llm_common.exceptions import ConfigurationError, DatabaseError, DatabaseUna
 from llm_common.llm.structured.schema import output_spec, parse
 from llm_common.llm_client import LLMClient
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation
-from llm_common.pipeline.events import EventKind, OnEvent, PipelineEvent, tell
+from llm_common.pipeline.events import EventKind, OnEvent, PipelineEvent, emit
 from llm_common.pipeline.leases import go_on
 from llm_common.pipeline.spec import StepSettings
 
@@ -115,10 +115,10 @@ class RunSession:
         """The model's answer to step `key` (`review:2`); a stored one is read again instead of paid again."""
         step = key.partition(":")[0]
         model = self._models[step]
-        await self.tell("step_started", step=key, model=model)
+        await self.emit("step_started", step=key, model=model)
         stored = self._stored.get(key)
         if isinstance(stored, str):
-            await self.tell("step_finished", step=key, model=model, from_checkpoint=True)
+            await self.emit("step_finished", step=key, model=model, from_checkpoint=True)
             return parse(output_spec(schema), stored)
         empty = StepOutput(key=key, step=step, model=model, output=None)
         ledger = StepLedger(self.tracker, self._db, self._lease, empty)
@@ -130,7 +130,7 @@ class RunSession:
             # The settlement was lost, and the reserve will be charged instead: keep at least what was paid for.
             ledger.state = await self._save(replace(empty, output=_storable(answer.text)))
         go_on(ledger.state, self._lease)
-        await self.tell(
+        await self.emit(
             "step_finished",
             step=key,
             model=model,
@@ -141,7 +141,7 @@ class RunSession:
         )
         return answer.parsed
 
-    async def remember(self, key: str, schema: type[M], make: Callable[[], Awaitable[M]]) -> M:
+    async def checkpoint(self, key: str, schema: type[M], make: Callable[[], Awaitable[M]]) -> M:
         """What `make` gives, stored as a step of its own; a stored one is read instead."""
         stored = self._stored.get(key)
         if stored is not None:
@@ -152,9 +152,9 @@ class RunSession:
         go_on(await self._save(step), self._lease)
         return made
 
-    async def tell(self, kind: EventKind, **fields: Any) -> None:
+    async def emit(self, kind: EventKind, **fields: Any) -> None:
         """`fields` are those of `PipelineEvent`."""
-        await tell(self._on_event, PipelineEvent(kind=kind, run_id=self.id, **fields))
+        await emit(self._on_event, PipelineEvent(kind=kind, run_id=self.id, **fields))
 
     async def _save(self, step: StepOutput) -> LeaseState:
         return await uninterrupted(self._db.runs.save_step(self._lease, step))

@@ -5,15 +5,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import zip_longest
 
-from llm_common._runtime.bounded_gather import side_by_side
-from llm_common._text.chunking import Part, parts_that_end_at
+from llm_common._runtime.bounded_gather import bounded_gather
+from llm_common._text.chunking import Part, parts_from_ends
 from llm_common.exceptions import SearchError
-from llm_common.pipeline.context_window import Room, fits, parts_of
-from llm_common.pipeline.evidence import Evidence
+from llm_common.pipeline.context_window import WindowCapacity, fits, split_to_fit
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
-from llm_common.pipeline.part_context import Reading
+from llm_common.pipeline.part_context import PartContext
 from llm_common.pipeline.prompts import generate_prompt, refine_prompt, research_prompt, review_prompt
-from llm_common.pipeline.schemas import Draft, Parts, Queries, ResearchFailure, ReviewCritique, Source
+from llm_common.pipeline.schemas import Draft, Evidence, Parts, Queries, ResearchFailure, ReviewCritique, Source
 from llm_common.pipeline.session import RunSession
 from llm_common.pipeline.subject import Subject
 from llm_common.web_search import QueryResult, SearchResult, WebSearchClient
@@ -21,24 +20,24 @@ from llm_common.web_search import QueryResult, SearchResult, WebSearchClient
 __all__ = ["divide", "generate", "refine", "research", "review"]
 
 
-async def divide(subject: Subject, room: Room, run: RunSession) -> tuple[Part, ...]:
+async def divide(subject: Subject, capacity: WindowCapacity, run: RunSession) -> tuple[Part, ...]:
     """The parts in which the text is read. Where there are several they are stored: the steps' keys count them."""
-    if fits(subject.text, room):
+    if fits(subject.text, capacity):
         return (Part.whole(subject.text),)
 
     async def cut() -> Parts:
-        return Parts(ends=tuple(part.end for part in await parts_of(subject.text, room)))
+        return Parts(ends=tuple(part.end for part in await split_to_fit(subject.text, capacity)))
 
-    return parts_that_end_at((await run.remember("research.parts", Parts, cut)).ends)
+    return parts_from_ends((await run.checkpoint("research.parts", Parts, cut)).ends)
 
 
 async def research(subject: Subject, parts: Sequence[Part], search: WebSearchClient, run: RunSession) -> Evidence:
     """What the web has on the subject. A failed search is part of the result, it sinks nothing."""
     works = [partial(_queries, subject, part, run) for part in parts]
-    asked = await side_by_side(works, subject.spec.parts_at_once)
+    asked = await bounded_gather(works, subject.spec.parts_at_once)
     queries = tuple(dict.fromkeys(query for together in zip_longest(*asked) for query in together if query))
     most = subject.spec.max_searches
-    await run.tell("queries", queries=queries[:most])
+    await run.emit("queries", queries=queries[:most])
 
     async def look() -> Evidence:
         answers = await search.search_many(
@@ -51,38 +50,38 @@ async def research(subject: Subject, parts: Sequence[Part], search: WebSearchCli
         )
         return _evidence(queries, answers)
 
-    evidence = await run.remember("research.evidence", Evidence, look)
-    await run.tell("sources", sources=evidence.found, failures=evidence.failures)
+    evidence = await run.checkpoint("research.evidence", Evidence, look)
+    await run.emit("sources", sources=evidence.found, failures=evidence.failures)
     return evidence
 
 
-async def generate(reading: Reading, run: RunSession) -> CheckedDraft:
+async def generate(context: PartContext, run: RunSession) -> CheckedDraft:
     """A draft of which only the claims are left whose quotes and figures are in their sources."""
-    draft = await run.ask(_key("generate", reading.part), generate_prompt(reading), reading.subject.spec.draft)
-    return await _checked(draft, reading, run)
+    draft = await run.ask(_key("generate", context.part), generate_prompt(context), context.subject.spec.draft)
+    return await _checked(draft, context, run)
 
 
-async def review(reading: Reading, draft: CheckedDraft, run: RunSession, *, number: int) -> ReviewCritique:
+async def review(context: PartContext, draft: CheckedDraft, run: RunSession, *, number: int) -> ReviewCritique:
     """The review of exactly this draft; one that lists errors or gaps did not pass, whatever it says."""
-    key = _key(f"review:{number}", reading.part)
-    critique = _normalised(await run.ask(key, review_prompt(reading, draft), ReviewCritique))
-    await run.tell("reviewed", review=critique)
+    key = _key(f"review:{number}", context.part)
+    critique = _normalised(await run.ask(key, review_prompt(context, draft), ReviewCritique))
+    await run.emit("reviewed", review=critique)
     return critique
 
 
 async def refine(
-    reading: Reading, draft: CheckedDraft, critique: ReviewCritique, run: RunSession, *, number: int
+    context: PartContext, draft: CheckedDraft, critique: ReviewCritique, run: RunSession, *, number: int
 ) -> CheckedDraft:
     """The next draft, checked like the first."""
-    key = _key(f"refine:{number}", reading.part)
-    better = await run.ask(key, refine_prompt(reading, draft, critique), reading.subject.spec.draft)
-    return await _checked(better, reading, run)
+    key = _key(f"refine:{number}", context.part)
+    better = await run.ask(key, refine_prompt(context, draft, critique), context.subject.spec.draft)
+    return await _checked(better, context, run)
 
 
 async def _queries(subject: Subject, part: Part, run: RunSession) -> list[str]:
     nothing = Evidence(queries=(), found=(), failures=())
-    reading = Reading(subject=subject, part=part, evidence=nothing, shown=())
-    asked = await run.ask(_key("research", part), research_prompt(reading), Queries)
+    context = PartContext(subject=subject, part=part, evidence=nothing, shown=())
+    asked = await run.ask(_key("research", part), research_prompt(context), Queries)
     return [" ".join(query.split()) for query in asked.queries if query.strip()]
 
 
@@ -90,10 +89,10 @@ def _key(step: str, part: Part) -> str:
     return step if part.of == 1 else f"{step}:part-{part.number:02}"
 
 
-async def _checked(draft: Draft, reading: Reading, run: RunSession) -> CheckedDraft:
+async def _checked(draft: Draft, context: PartContext, run: RunSession) -> CheckedDraft:
     # Looking for a quote in a long text takes a moment that other runs on this loop should not wait for.
-    checked = await asyncio.to_thread(check_draft, draft, reading)
-    await run.tell("draft_checked", impacts=len(checked.claims), unsupported=checked.unsupported)
+    checked = await asyncio.to_thread(check_draft, draft, context)
+    await run.emit("draft_checked", impacts=len(checked.claims), unsupported=checked.unsupported)
     return checked
 
 

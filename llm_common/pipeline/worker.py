@@ -18,7 +18,7 @@ from llm_common.db.functions.runs import ClaimedRun
 from llm_common.exceptions import DatabaseUnavailableError, InvalidInputError, LLMCommonError, RunFencedError
 from llm_common.pipeline.analysis import AnalysisPipeline
 from llm_common.pipeline.dispositions import Ending, Stop, StopRequested, back_to_the_queue, told
-from llm_common.pipeline.events import OnEvent, PipelineEvent, tell
+from llm_common.pipeline.events import OnEvent, PipelineEvent, emit
 from llm_common.pipeline.leases import worker_name
 from llm_common.pipeline.polling import Pace
 from llm_common.pipeline.schemas import AnalysisResult
@@ -142,7 +142,7 @@ class Worker:
 
         analysis, failure = None, None
         try:
-            analysis = await self._pipeline.carry_out(claimed, self.name, on_event=self._heard, ends=ends)
+            analysis = await self._pipeline.execute(claimed, self.name, on_event=self._heard, ends=ends)
         except asyncio.CancelledError as error:
             failure = StopRequested(told(error))  # only `_give_back` cancels
         except Exception as error:  # noqa: BLE001 (told below: one bad run stops no worker)
@@ -159,7 +159,7 @@ class Worker:
             raise StopRequested
         if event.kind == "step_finished" and not event.from_checkpoint:
             self._pace = self._pace.success()
-        await tell(self._on_event, event)
+        await emit(self._on_event, event)
 
     def _learn(self, failure: Exception | None, ending: Ending | None) -> None:
         if failure is not None and ending is not None and not isinstance(ending, Stop) and ending.wait_seconds > 0:

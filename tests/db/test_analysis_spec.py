@@ -9,7 +9,7 @@ from llm_common import AnalysisPipeline, Database, LLMClient, WebSearchClient
 from llm_common.exceptions import InvalidInputError, LLMError, PipelineError
 from llm_common.llm.breaker import Breakers
 from llm_common.pipeline import LEGISLATION, Analysis, AnalysisSpec, Claim, Prompts, StepSettings
-from llm_common.pipeline.result import analysis_of
+from llm_common.pipeline.result import result_from_run
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault
 from llm_common.testing.analyst import answer_search
 
@@ -73,7 +73,7 @@ async def test_a_result_of_the_hosts_own_type(
     assert "temperature" not in provider.requests[0].body
     assert await pipeline.resume(analysis.run_id) == analysis
     with pytest.raises(PipelineError, match="is of the spec 'risks'"):
-        analysis_of(await db.runs.get(analysis.run_id), LEGISLATION)
+        result_from_run(await db.runs.get(analysis.run_id), LEGISLATION)
 
 
 async def test_specs_do_not_mix(

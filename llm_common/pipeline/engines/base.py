@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.pipeline.batch import CarryOut
+from llm_common.pipeline.batch import Execute
 from llm_common.pipeline.events import OnEvent
 from llm_common.pipeline.schemas import AnalysisResult
 
@@ -25,7 +25,7 @@ class Engine(Protocol):
 
     def opened(
         self, pipeline: "AnalysisPipeline[A]", *, concurrency: int, on_event: OnEvent | None
-    ) -> AbstractAsyncContextManager[CarryOut[A]]:
+    ) -> AbstractAsyncContextManager[Execute[A]]:
         """What carries out a run, for up to `concurrency` at a time. Closing it gives back those still under way."""
         ...
 
@@ -40,7 +40,7 @@ class AsyncioEngine:
         *,
         concurrency: int,  # noqa: ARG002 (one loop carries as many as it is given)
         on_event: OnEvent | None,
-    ) -> AsyncGenerator[CarryOut[A]]:
+    ) -> AsyncGenerator[Execute[A]]:
         yield partial(pipeline.finish, on_event=on_event)
 
 

@@ -26,11 +26,11 @@ from typing import Any, Final, TypeVar
 from llm_common._runtime.shielding import uninterrupted
 from llm_common.exceptions import ConfigurationError, InvalidInputError, PipelineError
 from llm_common.pipeline.analysis import AnalysisPipeline
-from llm_common.pipeline.batch import CarryOut
+from llm_common.pipeline.batch import Execute
 from llm_common.pipeline.engines.ray_actor import NotOpened, PipelineActor
 from llm_common.pipeline.engines.ray_connection import connected
 from llm_common.pipeline.events import OnEvent
-from llm_common.pipeline.result import analysis_of
+from llm_common.pipeline.result import result_from_run
 from llm_common.pipeline.schemas import AnalysisResult
 
 __all__ = ["RayEngine"]
@@ -64,7 +64,7 @@ class RayEngine:
     @asynccontextmanager
     async def opened(
         self, pipeline: AnalysisPipeline[A], *, concurrency: int, on_event: OnEvent | None
-    ) -> AsyncGenerator[CarryOut[A]]:
+    ) -> AsyncGenerator[Execute[A]]:
         """Raises `ConfigurationError` without Ray, without a cluster, or where no actor can open the factory."""
         if on_event is not None:
             raise InvalidInputError("on_event hears nothing of runs on other machines; leave it out with this engine")
@@ -73,13 +73,13 @@ class RayEngine:
         count = -(-concurrency // self.runs_per_actor)
         crew = _Crew(ray, [actor_type.remote(self.factory, pipeline.code_version) for _ in range(count)], self.factory)
 
-        async def carry_out(run_id: str) -> A:
+        async def execute(run_id: str) -> A:
             await crew.finish(run_id)
-            return analysis_of(await pipeline.db.runs.get(run_id), pipeline.spec)
+            return result_from_run(await pipeline.db.runs.get(run_id), pipeline.spec)
 
         try:
             await crew.is_ready()
-            yield carry_out
+            yield execute
         finally:
             await uninterrupted(crew.close())
 

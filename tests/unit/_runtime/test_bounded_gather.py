@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from llm_common._runtime.bounded_gather import side_by_side
+from llm_common._runtime.bounded_gather import bounded_gather
 
 Work = Callable[[], Awaitable[int]]
 
@@ -26,7 +26,7 @@ async def test_in_order_and_bounded() -> None:
 
         return do
 
-    assert await side_by_side([work(number) for number in range(10)], 3) == list(range(10))
+    assert await bounded_gather([work(number) for number in range(10)], 3) == list(range(10))
     assert most == 3
 
 
@@ -49,7 +49,7 @@ async def test_an_error_lets_the_others_finish() -> None:
         return do
 
     with pytest.raises(ValueError, match="the first"):
-        await side_by_side([work(number) for number in range(6)], 2)
+        await bounded_gather([work(number) for number in range(6)], 2)
     assert (begun, finished) == ([0, 1], [1])
 
 
@@ -67,7 +67,7 @@ async def test_cancelling_waits_for_all() -> None:
             ended += 1
         return 0
 
-    task = asyncio.ensure_future(side_by_side([work] * 3, 3))
+    task = asyncio.ensure_future(bounded_gather([work] * 3, 3))
     await started.wait()
     await asyncio.sleep(0)
     task.cancel()

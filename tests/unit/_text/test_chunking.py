@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common._text.chunking import Part, parts_that_end_at, split
+from llm_common._text.chunking import Part, parts_from_ends, split
 from llm_common._text.tokens import count
 from llm_common.exceptions import InvalidInputError
 
@@ -45,7 +45,7 @@ def test_no_character_is_lost(text: str, limit: int) -> None:
     assert all(size(text[part.start : part.end]) <= limit for part in parts)
     assert [part.number for part in parts] == list(range(1, len(parts) + 1))
     assert {part.of for part in parts} == {len(parts)}
-    assert parts_that_end_at(tuple(part.end for part in parts)) == parts
+    assert parts_from_ends(tuple(part.end for part in parts)) == parts
 
 
 def test_in_tokens() -> None:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common._text.delimiting import source_block, without_tags
+from llm_common._text.delimiting import escape_tags, source_block
 
 
 @given(title=st.text(), url=st.text(), text=st.text())
@@ -22,4 +22,4 @@ def test_a_title_stays_within_its_attribute():
 
 def test_what_is_no_tag_stays_as_it_is():
     """A quote can be found again: only the sign that could be a tag is changed."""
-    assert without_tags('5 > 3 & "so" < on') == '5 > 3 & "so" \u2039 on'
+    assert escape_tags('5 > 3 & "so" < on') == '5 > 3 & "so" \u2039 on'

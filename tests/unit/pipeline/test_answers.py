@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from llm_common.llm.structured.schema import output_spec
-from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
 from llm_common.pipeline.legislation import LEGISLATION
-from llm_common.pipeline.part_context import Reading
+from llm_common.pipeline.part_context import PartContext
 from llm_common.pipeline.prompts import generate_prompt, refine_prompt, research_prompt, review_prompt
-from llm_common.pipeline.schemas import Draft, Queries, ReviewCritique
+from llm_common.pipeline.schemas import Draft, Evidence, Queries, ReviewCritique
 from llm_common.pipeline.subject import Subject
 from llm_common.testing import ChatRequest, SearchRequest
 from llm_common.testing.analyst import answer_chat, answer_search
@@ -30,19 +29,19 @@ def ask(messages: list[dict[str, str]], schema: type[Any]) -> Any:
     return schema.model_validate_json(answer.text or "")
 
 
-def reading(text: str) -> Reading:
+def context(text: str) -> PartContext:
     models = {"research": "a", "generate": "b", "review": "c"}
-    return Reading.whole(Subject.checked("B-1", text, "California", models, max_rounds=2), NOTHING)
+    return PartContext.whole(Subject.checked("B-1", text, "California", models, max_rounds=2), NOTHING)
 
 
-def checked(about: Reading, draft: Draft) -> CheckedDraft:
+def checked(about: PartContext, draft: Draft) -> CheckedDraft:
     return check_draft(draft, about)
 
 
 @pytest.mark.parametrize("path", BILLS, ids=lambda path: path.stem)
 def test_the_four_steps(path: Path) -> None:
     """Queries come from the bill, the first draft is found wanting, the refined one has all that was missed."""
-    about = reading(path.read_text())
+    about = context(path.read_text())
     queries = ask(research_prompt(about), Queries).queries
     assert 3 <= len(queries) <= 12
     assert all(len(query) <= 70 and query.startswith("California") for query in queries)
@@ -62,7 +61,7 @@ def test_the_four_steps(path: Path) -> None:
 
 def test_what_binds_nobody_has_no_impact() -> None:
     """A text without a duty or an amount leaves insufficient evidence instead of an invention."""
-    about = reading("The weather was fine on the day of the session. Members spoke at length about it.")
+    about = context("The weather was fine on the day of the session. Members spoke at length about it.")
     draft = ask(generate_prompt(about), LEGISLATION.draft)
     assert (draft.insufficient_evidence, draft.impacts) == (True, ())
     assert ask(review_prompt(about, checked(about, draft)), ReviewCritique).passed
@@ -70,7 +69,7 @@ def test_what_binds_nobody_has_no_impact() -> None:
 
 def test_quotes_are_of_the_text() -> None:
     """A bill of one sentence is answered with that sentence."""
-    about = reading("The harbour board shall inspect every crane within 90 days, at a cost of $12.5 million.")
+    about = context("The harbour board shall inspect every crane within 90 days, at a cost of $12.5 million.")
     (impact,) = ask(generate_prompt(about), LEGISLATION.draft).impacts
     assert impact.citations[0].source == "BILL"
     assert impact.citations[0].quote == about.text

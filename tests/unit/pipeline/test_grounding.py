@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
 from llm_common.pipeline.legislation import LEGISLATION
-from llm_common.pipeline.part_context import Reading
-from llm_common.pipeline.schemas import Source
+from llm_common.pipeline.part_context import PartContext
+from llm_common.pipeline.schemas import Evidence, Source
 from llm_common.pipeline.subject import Subject
 
 BILL = "The department shall award grants of $2 million. Each district shall report within 30 days."
@@ -32,7 +31,7 @@ def checked(*impacts: dict[str, Any], summary: str = "It awards grants.") -> Che
     answer = {"insufficient_evidence": False, "summary": summary, "confidence": 0.5, "impacts": impacts}
     subject = Subject.checked("AB-1", BILL, "California", MODELS, max_rounds=1)
     evidence = Evidence(queries=("q",), found=(PAGE,), failures=())
-    return check_draft(LEGISLATION.draft.model_validate(answer), Reading.whole(subject, evidence))
+    return check_draft(LEGISLATION.draft.model_validate(answer), PartContext.whole(subject, evidence))
 
 
 def test_a_citation_says_where() -> None:

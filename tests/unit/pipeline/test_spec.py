@@ -9,11 +9,10 @@ from pydantic import BaseModel
 from llm_common.exceptions import InvalidInputError, PipelineError
 from llm_common.llm.structured.schema import output_spec
 from llm_common.pipeline import JUDGED, LEGISLATION, Analysis, AnalysisSpec, Claim, Prompts, Stated, StepSettings
-from llm_common.pipeline.evidence import Evidence
 from llm_common.pipeline.grounding import CheckedDraft, check_draft
-from llm_common.pipeline.part_context import Reading
+from llm_common.pipeline.part_context import PartContext
 from llm_common.pipeline.prompts import generate_prompt, research_prompt
-from llm_common.pipeline.schemas import AnalysisResult
+from llm_common.pipeline.schemas import AnalysisResult, Evidence
 from llm_common.pipeline.subject import Subject, check_spec
 
 MODELS = {"research": "a", "generate": "b", "review": "c"}
@@ -39,15 +38,15 @@ PROMPTS = Prompts(role="You read tax rules.", research="{subject} in {context}?"
 RULES = AnalysisSpec(name="tax-rules", result=Analysis[Rule], document="LAW", prompts=PROMPTS)
 
 
-def reading(spec: AnalysisSpec[AnalysisResult] = RULES) -> Reading:
+def context(spec: AnalysisSpec[AnalysisResult] = RULES) -> PartContext:
     subject = Subject.checked("Tax {Code}", TEXT, "New Avalon", MODELS, max_rounds=1, spec=spec)
-    return Reading.whole(subject, Evidence(queries=(), found=(), failures=()))
+    return PartContext.whole(subject, Evidence(queries=(), found=(), failures=()))
 
 
 def checked(quote: str = "A filer owes $300 at least", **fields: Any) -> CheckedDraft:
     claim = {"name": "Rule", "least": 300, **fields, "citations": [{"source": "LAW", "quote": quote}]}
     answer = {"insufficient_evidence": False, "summary": "", "confidence": None, "claims": [claim]}
-    return check_draft(RULES.draft.model_validate(answer), reading())
+    return check_draft(RULES.draft.model_validate(answer), context())
 
 
 def test_a_claim_of_ones_own_is_checked() -> None:
@@ -98,7 +97,7 @@ def test_the_model_is_asked_for_quotes() -> None:
 
 def test_the_prompts_have_the_words_of_the_spec() -> None:
     """Role, task, document and claims are the spec's; a name with braces is only a name."""
-    research, draft = research_prompt(reading()), generate_prompt(reading())
+    research, draft = research_prompt(context()), generate_prompt(context())
     assert research[0]["content"].startswith("You read tax rules.")
     assert "Task: Tax {Code} in New Avalon?" in research[1]["content"]
     assert '<source id="LAW" title="Tax {Code}"' in draft[1]["content"]
