@@ -1,11 +1,11 @@
 """Everything that can be found about one bill, as sources for a prompt."""
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_common._text.delimiting import source_block
+from llm_common._text.tokens import estimate as estimate_tokens
 from llm_common.exceptions import InvalidInputError, SearchError
 from llm_common.ledger.protocol import Ledger
 from llm_common.search.batch import QueryResult
@@ -21,13 +21,6 @@ _FUSION = 60
 #: Governments and universities are what a bill's analysis should rest on.
 _OFFICIAL = (".gov", ".mil", ".edu", ".us")
 _OFFICIAL_WEIGHT = 1.5
-#: Tokenizers put at least three bytes into a token of ordinary text; so this is rarely too low.
-_BYTES_PER_TOKEN = 3
-
-
-def estimate_tokens(text: str) -> int:
-    """A careful guess at a text's tokens, for any model."""
-    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)

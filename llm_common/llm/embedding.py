@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from llm_common._text.tokens import count, text_bound
+from llm_common._text.tokens import count, likely, text_bound
 from llm_common.exceptions import ContextWindowError, InvalidAnswerError, LLMError
 from llm_common.llm.attempts import Asking
 from llm_common.llm.candidates import Candidate, Charge
 from llm_common.llm.completion import settled
 from llm_common.llm.embedding_batches import Batch, EmbeddingOrder
-from llm_common.llm.limits.gate import BYTES_PER_TOKEN, Turn
+from llm_common.llm.limits.gate import Turn
 from llm_common.llm.wire import EmbeddingRequest, WireVectors
 from llm_common.models import Embeddings
 
@@ -85,7 +85,7 @@ class BatchedAsking:
                 return
 
     async def _send(self, number: int, batch: Batch) -> WireVectors:
-        async with self.asking.turn_of(self._candidate, lambda: batch.tokens // BYTES_PER_TOKEN) as turn:
+        async with self.asking.turn_of(self._candidate, lambda: likely(batch.tokens)) as turn:
             answer = await self._exchange(number, batch, turn)
             turn.used(answer.usage)
             return answer

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_common._text.delimiting import escape_tags
+from llm_common._text.tokens import estimate
 from llm_common.db.functions.conversations import Backlog, Context, ConversationMessage
 
-__all__ = ["context_messages", "estimated_tokens", "fit", "summary_messages"]
+__all__ = ["context_messages", "fit", "summary_messages"]
 
 _SUMMARY_ORDER = """\
 You keep the notes of a conversation, so that it can go on after its older messages are out of sight.
@@ -41,21 +42,16 @@ def fit(messages: Sequence[dict[str, str]], notes: int, token_budget: int) -> li
     left = token_budget
     kept_notes: list[dict[str, str]] = []
     for note in messages[:notes]:
-        if (tokens := estimated_tokens(note["content"])) <= left:
+        if (tokens := estimate(note["content"], messages=1)) <= left:
             kept_notes.append(note)
             left -= tokens
     window: list[dict[str, str]] = []
     for message in reversed(messages[notes:]):
-        left -= estimated_tokens(message["content"])
+        left -= estimate(message["content"], messages=1)
         if left < 0:
             break
         window.append(message)
     return [*kept_notes, *reversed(window)]
-
-
-def estimated_tokens(text: str) -> int:
-    """A careful guess without a tokenizer: three bytes of UTF-8 a token, and four tokens around each message."""
-    return 4 + -(-len(text.encode()) // 3)
 
 
 def summary_messages(backlog: Backlog) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from llm_common._text.chunking import Part, split
 from llm_common._text.delimiting import escape_tags
-from llm_common._text.tokens import count
+from llm_common._text.tokens import count, estimate, text_bound
 from llm_common.exceptions import ContextWindowError
 from llm_common.llm.catalogue.model_info import ModelInfo
 from llm_common.pipeline.part_context import PartContext, Passage
@@ -45,7 +45,7 @@ class WindowCapacity:
 
 def window_capacity(spec: AnalysisSpec[AnalysisResult], models: Mapping[str, ModelInfo | None]) -> WindowCapacity:
     """`models` by name. Raises `ContextWindowError` for a model whose window hardly holds the instructions."""
-    told = _estimate(instructions(spec))
+    told = estimate(instructions(spec))
     rooms = [
         _capacity(name, info, info.max_input_tokens, told)
         for name, info in models.items()
@@ -69,7 +69,7 @@ def _capacity(name: str, info: ModelInfo, window: int, told: int) -> int:
 
 def fits(text: str, capacity: WindowCapacity) -> bool:
     """Whether a text needs no parts, as far as can be told without counting its tokens."""
-    return capacity.text is None or _bytes(text) <= capacity.text
+    return capacity.text is None or text_bound(text) <= capacity.text
 
 
 async def split_to_fit(text: str, capacity: WindowCapacity) -> tuple[Part, ...]:
@@ -84,7 +84,7 @@ async def build_part_context(subject: Subject, part: Part, evidence: Evidence, c
     """The part, and as much of the evidence as fits beside it: what shares most words with the part comes first."""
     context = PartContext(subject=subject, part=part, evidence=evidence, shown=evidence.found)
     limit = capacity.text_and_evidence
-    if limit is None or sum(_bytes(passage_block(passage)) for passage in context.passages) <= limit:
+    if limit is None or sum(text_bound(passage_block(passage)) for passage in context.passages) <= limit:
         return context
     shown = await asyncio.to_thread(_that_fit, context, limit)
     return PartContext(subject=subject, part=part, evidence=evidence, shown=shown)
@@ -118,13 +118,3 @@ def _tokens(text: str) -> int:
 
 def _prompt(text: str) -> int:
     return count([{"role": "user", "content": text}])
-
-
-def _bytes(text: str) -> int:
-    """No text has more tokens than bytes."""
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def _estimate(text: str) -> int:
-    # Our own instructions are English, which has more than four bytes to a token.
-    return len(text) // 3

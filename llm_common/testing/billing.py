@@ -1,4 +1,7 @@
-"""Tokens as this provider counts them, and what it bills for them."""
+"""Tokens as this provider counts them, and what it bills for them.
+
+Its tokenizer is its own, like that of any provider: with the estimate of `_text.tokens` no test could find that wrong.
+"""
 
 import json
 import math

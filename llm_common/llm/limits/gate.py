@@ -4,18 +4,16 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from llm_common._text.tokens import upper_bound
+from llm_common._text.tokens import likely, upper_bound
 from llm_common.exceptions import LimitReachedError, LLMError
 from llm_common.llm.candidates import Candidate, Messages, Question
 from llm_common.llm.limits.rules import WAITING_SHARE, Claim, Limiter, Limits, Permit
 from llm_common.usage import Usage
 
-__all__ = ["BYTES_PER_TOKEN", "FREE", "Gate", "Turn", "tokens_of"]
+__all__ = ["FREE", "Gate", "Turn", "tokens_of"]
 
 #: What an answer is taken to be where the caller sets no `max_tokens`: most are shorter, and the truth follows soon.
 _USUAL_ANSWER = 1_024
-#: For the guess; the bound that budgets reserve for counts each byte.
-BYTES_PER_TOKEN = 4
 
 
 class Turn:
@@ -76,7 +74,7 @@ class Gate:
 
 def tokens_of(candidate: Candidate, question: Question, messages: Messages) -> int:
     """How many tokens a request is taken to use, before anybody knows."""
-    prompt = upper_bound(messages, question.tools) // BYTES_PER_TOKEN
+    prompt = likely(upper_bound(messages, question.tools))
     answer = question.max_tokens or min(_USUAL_ANSWER, candidate.output_limit(question))
     return prompt + answer
 

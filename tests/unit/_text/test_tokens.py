@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_common._text.tokens import FILE_TOKENS, IMAGE_TOKENS, count, fits, format_bound, upper_bound
+from llm_common._text.tokens import FILE_TOKENS, IMAGE_TOKENS, count, estimate, fits, format_bound, likely, upper_bound
 
 spec = find_spec("litellm")
 assert spec is not None
@@ -50,6 +50,22 @@ def test_bound_is_never_below_a_tokenizers_count(text: str, tokenizers: dict[str
     """Whatever the text, no tokenizer makes more of it than the bound says, framing included."""
     bound = upper_bound(user(text))
     assert all(tokens(text) + 16 <= bound for tokens in tokenizers.values())
+
+
+ORDINARY = [
+    "The department shall appropriate $12,000,000 from the General Fund not later than June 30, 2027. ",
+    "Wer vorsätzlich gegen § 4 verstößt, zahlt eine Geldbuße von höchstens 5.000 €. ",
+    "本法律对违反第十二条的行为处以一百万元的罚款。",
+    "Штраф составляет пять тысяч рублей за каждое нарушение. ",
+]
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_the_estimate_is_not_too_low_for_ordinary_text(text: str, tokenizers: dict[str, Callable[[str], int]]) -> None:
+    """Whatever the script, a text that is fitted in by the estimate fits; and a guess in the middle is no more."""
+    assert tokenizers["o200k"](text * 20) <= estimate(text * 20)
+    assert likely(len((text * 20).encode())) <= estimate(text * 20)
+    assert estimate(text, messages=3) == estimate(text) + 12
 
 
 json_values = st.recursive(

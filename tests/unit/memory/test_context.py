@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_common._text.tokens import estimate
 from llm_common.conversation_memory import ConversationMemory
 from llm_common.db.functions.conversations import Backlog, BacklogMessage, Context, ConversationMessage
 from llm_common.exceptions import InvalidInputError
-from llm_common.memory.context import context_messages, estimated_tokens, fit, summary_messages
+from llm_common.memory.context import context_messages, fit, summary_messages
 
 # Nothing listens there: whatever gets as far as the database fails otherwise than expected here.
 NOWHERE = "postgresql://127.0.0.1:1/none"
@@ -56,7 +57,7 @@ def test_a_token_budget_keeps_notes_then_the_newest():
     notes = [{"role": "system", "content": "n" * 30}]
     window = [{"role": "user", "content": c * 30} for c in "abc"]
     window[1]["content"] *= 100
-    each = estimated_tokens("n" * 30)
+    each = estimate("n" * 30, messages=1)
     assert fit([*notes, *window], 1, 10_000) == [*notes, *window]
     assert fit([*notes, *window], 1, 2 * each) == [*notes, window[2]]
     assert fit([*notes, *window], 1, 3 * each) == [*notes, window[2]]
@@ -68,7 +69,7 @@ def test_a_token_budget_is_kept(texts, notes, budget):
     """What is kept fits the budget, and is in its order."""
     messages = [{"role": "user", "content": f"{n}{text}"} for n, text in enumerate(texts)]
     kept = fit(messages, min(notes, len(messages)), budget)
-    assert sum(estimated_tokens(message["content"]) for message in kept) <= budget
+    assert sum(estimate(message["content"], messages=1) for message in kept) <= budget
     assert [message for message in messages if message in kept] == kept
 
 
