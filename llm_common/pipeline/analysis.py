@@ -140,11 +140,11 @@ class AnalysisPipeline(Generic[A]):
         subject = Subject.checked(bill_id, bill_text, jurisdiction, models, max_rounds=max_rounds, spec=self.spec)
         if idempotency_key is not None and not idempotency_key.strip():
             raise InvalidInputError("idempotency_key is empty; leave it out, or give one that names this analysis")
-        await self._executor.capacity(subject)
+        capacity = await self._executor.capacity(subject)
         worker = worker_name()
         run = self._run_json(subject.as_json(), idempotency_key)
         start = self._db.runs.start(run, worker=worker, lease_seconds=self._lease_seconds)
-        return await self._executor.execute(start, worker, on_event, for_good)
+        return await self._executor.execute(start, worker, on_event, for_good, capacity)
 
     async def resume(self, run_id: str, *, on_event: OnEvent | None = None) -> A:
         """Go on with a run that failed, was cancelled, or lost its worker; a completed one's result is returned.
@@ -292,11 +292,16 @@ class AnalysisPipeline(Generic[A]):
             await asyncio.wait({running})
 
     def _enqueue(self, items: Iterable[Item], models: Mapping[str, str], max_rounds: int) -> AsyncGenerator[Enqueued]:
+        checked = False
+
         async def prepare(item: Item) -> dict[str, Json]:
+            nonlocal checked
             subject = Subject.checked(
                 item.bill_id, item.bill_text, item.jurisdiction, models, max_rounds=max_rounds, spec=self.spec
             )
-            await self._executor.capacity(subject)
+            if not checked:
+                await self._executor.capacity(subject)
+                checked = True
             run = subject.as_json()
             key = item.idempotency_key if item.idempotency_key is not None else content_key(run)
             return self._run_json(run, key)

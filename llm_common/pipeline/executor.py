@@ -64,8 +64,12 @@ class RunExecutor(Generic[A]):
         worker: str,
         on_event: OnEvent | None,
         ends: Ends,
+        capacity: WindowCapacity | None = None,
     ) -> A:
-        """Claim the run and do what is left of it. Unless it is completed, it ends or goes back as `ends` decides."""
+        """Claims the run and does what is left of it. Unless it is completed, it ends or goes back as `ends` decides.
+
+        `capacity` is what the method of this name gave, where the caller has asked it already.
+        """
         claimed: ClaimedRun | None = None
 
         async def taken() -> ClaimedRun:
@@ -74,14 +78,16 @@ class RunExecutor(Generic[A]):
             return claimed
 
         try:
-            return await self._result(await uninterrupted(taken()), worker, on_event)
+            return await self._result(await uninterrupted(taken()), worker, on_event, capacity)
         except RunFencedError:
             raise  # the run is another worker's, and so is its end
         except (asyncio.CancelledError, Exception) as error:
             await self._end(claimed, worker, error, ends)
             raise
 
-    async def _result(self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None) -> A:
+    async def _result(
+        self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None, capacity: WindowCapacity | None
+    ) -> A:
         if claimed.state in {"exhausted", "ended"}:
             kind = RunCancelledError if claimed.run.status == "cancelled" else PipelineError
             raise kind(f"run {claimed.run.id} {claimed.run.status}: {claimed.run.error_message}", run_id=claimed.run.id)
@@ -100,7 +106,7 @@ class RunExecutor(Generic[A]):
             on_event=on_event,
         )
         await session.emit("run_started")
-        evidence, part_results = await self._leases.get().while_held(lease, self._analyse(subject, session))
+        evidence, part_results = await self._leases.get().while_held(lease, self._analyse(subject, session, capacity))
         critique = merge_critiques(part_results)
         completed = await uninterrupted(
             self._db.runs.complete(
@@ -116,8 +122,10 @@ class RunExecutor(Generic[A]):
         await session.emit("run_finished", analysis=analysis)
         return analysis
 
-    async def _analyse(self, subject: Subject, run: RunSession) -> tuple[Evidence, list[PartResult]]:
-        capacity = await self.capacity(subject)
+    async def _analyse(
+        self, subject: Subject, run: RunSession, capacity: WindowCapacity | None
+    ) -> tuple[Evidence, list[PartResult]]:
+        capacity = capacity or await self.capacity(subject)
         parts = await divide(subject, capacity, run)
         evidence = await research(subject, parts, self._search, run)
         works = [

@@ -23,7 +23,7 @@ from llm_common.exceptions import (
     RunInProgressError,
 )
 from llm_common.llm.breaker import Breakers
-from llm_common.pipeline import BillAnalysis, PipelineEvent
+from llm_common.pipeline import BillAnalysis, Item, PipelineEvent
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply, SearchRequest
 from llm_common.testing.analyst import answer_chat, answer_search
 
@@ -133,6 +133,29 @@ def draft(*impacts: dict[str, Any], **fields: Any) -> Answer:
 
 def passed(request: ChatRequest) -> Answer:
     return Answer(json.dumps({"passed": True, "critique": "fine", "missing_impacts": [], "factual_errors": []}))
+
+
+class CheckCounter(LLMClient):
+    """A client that also counts how often a call was prepared without being sent."""
+
+    checks = 0
+
+    async def check(self, *args: Any, **kwargs: Any) -> None:
+        self.checks += 1
+        await super().check(*args, **kwargs)
+
+
+async def test_each_model_is_checked_once_before_a_run_and_once_for_a_whole_batch(
+    provider: Provider, search: WebSearchClient, db: Database
+) -> None:
+    """A run prepares no call twice before it sends it, and a hundred items of one batch are one check of the models."""
+    models = {**MODELS, "review": "openrouter/openai/gpt-6-luna"}
+    async with CheckCounter(breakers=Breakers()) as llm:
+        pipeline = AnalysisPipeline(llm, search, CostTracker(db), db)
+        await pipeline.run("AB-1234", BILL, "California", models)
+        assert llm.checks == 2
+        await pipeline.enqueue([Item(f"AB-{number}", BILL, "California") for number in range(100)], models)
+        assert llm.checks == 4
 
 
 async def test_a_failed_review_leads_to_a_better_draft(
