@@ -29,12 +29,14 @@ chance = random.Random(7)
 
 
 def started(folder: str) -> Cluster:
+    # Ray notes its newest cluster there, and expects the folder; on a machine of its own it would be /tmp/ray.
+    os.environ["RAY_TMPDIR"] = folder
+    Path(folder, "ray").mkdir()
     head: dict[str, Any] = {
         "node_ip_address": next(addresses),
         "num_cpus": 0,
         "include_dashboard": False,
         "object_store_memory": MEMORY,
-        "temp_dir": folder,
         "_system_config": SYSTEM,
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)

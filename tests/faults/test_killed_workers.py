@@ -7,11 +7,9 @@ import asyncio
 import logging
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +28,7 @@ from tests.faults.killed_runs import (
     rows,
     spent,
 )
+from tests.support.programs import running
 
 _log = logging.getLogger(__name__)
 
@@ -50,19 +49,12 @@ def workers(
     dsn: str, environment: Mapping[str, str], *, lease_seconds: float, kill_every: float
 ) -> Iterator[list[int]]:
     """`WORKERS` processes, of which one is killed and replaced every so many seconds; at the end, how many were."""
-    arguments = (dsn, WORKERS, CONCURRENCY, lease_seconds, kill_every)
-    command = [sys.executable, PROGRAM, *map(str, arguments)]
     kills: list[int] = []
-    environment = {**os.environ, **environment}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True) as parent:
-        try:
-            yield kills
-            parent.send_signal(signal.SIGTERM)
-            told, _ = parent.communicate(timeout=60)
-            kills.append(int(told))
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(parent.pid, signal.SIGKILL)
+    arguments = (PROGRAM, dsn, WORKERS, CONCURRENCY, lease_seconds, kill_every)
+    with running(*arguments, env={**os.environ, **environment}) as parent:
+        yield kills
+        parent.process.send_signal(signal.SIGTERM)
+        kills.append(int(parent.finish()))
 
 
 async def enqueue(dsn: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from llm_common.cost_tracker import CostTracker
 from llm_common.db.database import Database
 from llm_common.exceptions import BudgetExceededError
 from llm_common.models import Outcome, PlannedCall
+from tests.support.programs import running
 
 # Spends in a loop until it is killed or out of money. A line in the journal is what a provider would have seen: a
 # request that was sent after its reservation. Calls take a moment, and some fail before they are sent.
@@ -58,14 +58,9 @@ asyncio.run(main())
 @contextmanager
 def _spender(dsn: str, journal: Path, *, seed: int, limit_usd: str, hold: float) -> Iterator[subprocess.Popen[bytes]]:
     program = _SPENDER.replace("LIMIT", limit_usd).replace("HOLD", str(hold))
-    command = [sys.executable, "-c", program, dsn, str(journal), str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+    with running("-c", program, dsn, journal, seed) as spender:
+        assert spender.line() == "ready"
+        yield spender.process
 
 
 def _calls_in(journal: Path) -> int:

@@ -1,7 +1,6 @@
 """Workers in several processes with one bucket in Postgres: together they keep to it, and no run is worse for that."""
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from llm_common.testing.analyst import answer_search
 from tests.faults.killed_runs import MODELS, Provider, items
 from tests.faults.test_shared_limits import BURST, PACE, PER_MINUTE
 from tests.support.onlooker import rows
+from tests.support.programs import Program, running
 
 PROGRAM = str(Path(__file__).with_name("limited_workers.py"))
 #: More runs at once than the limit lets go within a call's time.
@@ -34,24 +34,11 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
 
 
 @asynccontextmanager
-async def worker(dsn: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+async def worker(dsn: str) -> AsyncGenerator[Program]:
     """A process that is ready to work."""
-    command = (sys.executable, PROGRAM, dsn, str(CONCURRENCY), str(PER_MINUTE))
-    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
-    process = await asyncio.create_subprocess_exec(*command, **pipes)
-    try:
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"ready\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-def tell(process: asyncio.subprocess.Process) -> None:
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
+    with running(PROGRAM, dsn, CONCURRENCY, PER_MINUTE) as program:
+        assert await asyncio.to_thread(program.line) == "ready"
+        yield program
 
 
 async def test_workers_keep_to_one_limit(dsn: str, provider: Provider) -> None:
@@ -60,14 +47,14 @@ async def test_workers_keep_to_one_limit(dsn: str, provider: Provider) -> None:
         await AnalysisPipeline(llm, search, None, db, max_attempts=1).enqueue(items(RUNS), MODELS)
     async with worker(dsn) as one, worker(dsn) as other:
         began = datetime.now(UTC)
-        tell(one)
-        tell(other)
+        one.send()
+        other.send()
         async with asyncio.timeout(120):
             while await rows(dsn, "SELECT 1 FROM pipeline_runs WHERE status IN ('queued', 'running') LIMIT 1"):
                 await asyncio.sleep(0.2)
         for process in (one, other):
-            tell(process)
-            assert await process.wait() == 0
+            process.send()
+            await asyncio.to_thread(process.finish)
     assert await rows(dsn, "SELECT status, attempts, count(*) FROM pipeline_runs GROUP BY 1, 2") == [
         ("completed", 1, RUNS)
     ]

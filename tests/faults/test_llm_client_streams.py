@@ -2,8 +2,6 @@
 
 import asyncio
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -17,6 +15,7 @@ from llm_common.llm.breaker import Breakers
 from llm_common.llm.wire import WireName
 from llm_common.llm_client import LLMClient
 from llm_common.testing import FakeProvider, Fault, Reply
+from tests.support.programs import running
 
 # LiteLLM silences this remark about itself when it is imported; pytest brings it back.
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
@@ -138,12 +137,11 @@ def test_a_worker_that_is_told_to_stop_settles_its_stream(dsn: str, fake_provide
     """SIGTERM, as from a container's orchestrator: the row is there before the process is gone."""
     monkeypatch.setenv("DATABASE_URL", dsn)
     fake_provider_env.script(Fault.stall_mid_stream())
-    with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        assert worker.stdout.readline().strip()
-        worker.send_signal(signal.SIGTERM)
-        _, told = worker.communicate(timeout=60)
-    assert b"CancelledError" in told
+    with running("-c", WORKER) as worker:
+        assert worker.line()
+        worker.process.send_signal(signal.SIGTERM)
+        worker.finish(code=1)
+        assert "CancelledError" in worker.errors()
     asyncio.run(fake_provider_env.settled())
     assert fake_provider_env.requests[0].client_left
     with psycopg.connect(dsn) as connection:

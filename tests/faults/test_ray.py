@@ -17,7 +17,6 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ from tests.faults.killed_runs import (
     rows,
     spent,
 )
+from tests.support.programs import Program, running
 
 ray: Any = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs several loopback addresses, and /proc")
@@ -55,20 +55,14 @@ BILLS, DUTIES, BROKEN, TWICE = (f"tests.faults.ray_host:{name}" for name in ("bi
 class Cluster:
     """A program with a cluster of its own. `settings` is the file that its workers' pipelines are described by."""
 
-    def __init__(self, program: "subprocess.Popen[str]", settings: Path) -> None:
+    def __init__(self, program: Program, settings: Path) -> None:
         self._program, self.settings = program, settings
-        self.address = self._said()
+        self.address = program.line()
 
     def kill(self, what: str) -> int:
         """Kill a "worker" or a "node"; how many processes that were, 0 where none was at work."""
-        assert self._program.stdin is not None
-        self._program.stdin.write(f"{what}\n")
-        self._program.stdin.flush()
-        return int(self._said())
-
-    def _said(self) -> str:
-        assert self._program.stdout is not None
-        return self._program.stdout.readline().strip()
+        self._program.send(what)
+        return int(self._program.line())
 
 
 @pytest.fixture(scope="module")
@@ -78,28 +72,16 @@ def cluster() -> Iterator[Cluster]:
     settings = folder / "settings.json"
     plain = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     environment = {**plain, "RAY_HOST_SETTINGS": str(settings), "PYTHONPATH": str(Path.cwd())}
-    with (
-        subprocess.Popen(
-            [sys.executable, PROGRAM, str(folder)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as program,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        try:
-            running = Cluster(program, settings)
-            patch.setenv("RAY_ADDRESS", running.address)
+    try:
+        with running(PROGRAM, folder, env=environment) as program, pytest.MonkeyPatch.context() as patch:
+            started = Cluster(program, settings)
+            patch.setenv("RAY_ADDRESS", started.address)
             patch.setenv("RAY_HOST_SETTINGS", str(settings))
-            yield running
+            yield started
             ray.shutdown()
-            program.communicate(timeout=60)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(program.pid, signal.SIGKILL)
-            shutil.rmtree(folder, ignore_errors=True)  # its processes may still be writing their logs
+            program.finish()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # its processes may still be writing their logs
 
 
 @pytest.fixture

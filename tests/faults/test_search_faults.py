@@ -1,8 +1,6 @@
 import asyncio
 import json
-import signal
 import socket
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +16,7 @@ from llm_common.models import Budget
 from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import FakeProvider, Fault, Reply
 from llm_common.web_search import WebSearchClient
+from tests.support.programs import running
 
 WORKER = Path(__file__).with_name("search_worker.py")
 HIT = {"title": "T", "content": "S", "link": "https://www.irs.gov/x", "publish_date": ""}
@@ -30,27 +29,13 @@ QUICK = RetryPolicy(base_wait=0.001)
 
 @asynccontextmanager
 async def worker(dsn, tasks, lease_seconds=10.0):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(WORKER),
-        dsn,
-        str(tasks),
-        str(lease_seconds),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert await process.stdout.readline() == b"ready\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    with running(WORKER, dsn, tasks, lease_seconds) as program:
+        assert await asyncio.to_thread(program.line) == "ready"
+        yield program
 
 
-async def go(process):
-    process.stdin.write(b"\n")
-    await process.stdin.drain()
+async def said_by(program):
+    return json.loads(await asyncio.to_thread(program.line))
 
 
 def asked(provider):
@@ -67,8 +52,9 @@ async def test_two_processes_of_fifty_callers_cost_one_search(dsn, fake_provider
     """A stampede on a cold key is one upstream request, and everybody has the answer."""
     async with worker(dsn, 50) as one, worker(dsn, 50) as other:
         fake_provider_env.script(Reply(results=(HIT,), delay=0.3))
-        await asyncio.gather(go(one), go(other))
-        said = [json.loads(await process.stdout.readline()) for process in (one, other)]
+        one.send()
+        other.send()
+        said = [await said_by(process) for process in (one, other)]
     assert said == [{"answers": 50, "sizes": [1]}] * 2
     assert len(asked(fake_provider_env)) == 1
 
@@ -78,10 +64,12 @@ async def test_four_processes_of_two_hundred_callers_cost_one_search(dsn, fake_p
     async with AsyncExitStack() as stack:
         workers = [await stack.enter_async_context(worker(dsn, 200)) for _ in range(4)]
         fake_provider_env.script(Reply(results=(HIT,), delay=0.5))
-        await asyncio.gather(*(go(process) for process in workers))
-        said = [json.loads(await process.stdout.readline()) for process in workers]
+        for process in workers:
+            process.send()
+        said = [await said_by(process) for process in workers]
         # Each hands its counts over while it closes its client, and leaving the stack kills who is not done.
-        assert [await process.wait() for process in workers] == [0] * 4
+        for process in workers:
+            await asyncio.to_thread(process.finish)
     assert said == [{"answers": 200, "sizes": [1]}] * 4
     assert len(asked(fake_provider_env)) == 1
     with psycopg.connect(dsn) as connection:
@@ -99,13 +87,11 @@ async def test_a_killed_leader_is_replaced_within_its_lease(dsn, fake_provider_e
     """SIGKILL in mid-fetch: a waiter takes over when the lease ends, and both requests stay in the books."""
     async with worker(dsn, 5, lease_seconds=1.0) as leader, worker(dsn, 5, lease_seconds=1.0) as waiter:
         fake_provider_env.script(Fault.stall())
-        await go(leader)
+        leader.send()
         await until(lambda: asked(fake_provider_env))
-        await go(waiter)
-        leader.send_signal(signal.SIGKILL)
-        await leader.wait()
-        async with asyncio.timeout(10):
-            said = json.loads(await waiter.stdout.readline())
+        waiter.send()
+        leader.kill()
+        said = await said_by(waiter)
     assert said == {"answers": 5, "sizes": [10]}
     assert len(asked(fake_provider_env)) == 2
     with psycopg.connect(dsn) as connection:

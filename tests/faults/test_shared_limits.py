@@ -1,11 +1,12 @@
 """Several processes on one bucket in Postgres: the provider never gets more than the limit, however they hurry."""
 
-import subprocess
-import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from tests.support.programs import running
 
 CALLERS = Path(__file__).with_name("limited_callers.py")
 PROCESSES, TASKS, CALLS = 3, 6, 4
@@ -20,20 +21,13 @@ def provider(fake_provider_env):
 
 def call(dsn: str) -> tuple[datetime, int, int]:
     """Let all processes call at once; when they began, and how many calls were answered and refused."""
-    command = [sys.executable, str(CALLERS), dsn, str(TASKS), str(CALLS), str(PER_MINUTE)]
-    callers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)
-    ]
-    for caller in callers:
-        assert caller.stdout is not None
-        assert caller.stdout.readline() == "ready\n"
-    began = datetime.now(UTC)
-    for caller in callers:
-        assert caller.stdin is not None
-        caller.stdin.write("go\n")
-        caller.stdin.flush()
-    told = [caller.communicate()[0].split() for caller in callers]
-    assert [caller.returncode for caller in callers] == [0] * PROCESSES
+    with ExitStack() as stack:
+        callers = [stack.enter_context(running(CALLERS, dsn, TASKS, CALLS, PER_MINUTE)) for _ in range(PROCESSES)]
+        assert [caller.line() for caller in callers] == ["ready"] * PROCESSES
+        began = datetime.now(UTC)
+        for caller in callers:
+            caller.send("go")
+        told = [caller.finish().split() for caller in callers]
     return began, sum(int(answered) for answered, _ in told), sum(int(refused) for _, refused in told)
 
 

@@ -6,8 +6,6 @@ The naive check, driven by the same processes, shows that this test can fail.
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Generator
@@ -21,6 +19,7 @@ import pytest
 from llm_common.cost_tracker import CostTracker
 from llm_common.db.database import Database
 from tests.contract.rpc_server import RpcServer
+from tests.support.programs import running
 
 SPENDERS = Path(__file__).with_name("spenders.py")
 PROCESSES, TASKS = 8, 64
@@ -67,13 +66,11 @@ class Sampler:
 def spend(ledger: str, where: str, calls: int, sampler: Sampler) -> Counter[str]:
     """Let all processes spend, and add up what they tell."""
     numbers = (PROCESSES, TASKS, calls, LIMIT_NANO)
-    command = [sys.executable, str(SPENDERS), ledger, where, *map(str, numbers)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as spenders:
-        assert spenders.stdout is not None
-        assert spenders.stdout.readline() == "ready\n"
+    with running(SPENDERS, ledger, where, *numbers) as spenders:
+        assert spenders.line() == "ready"
         with sampler.running():
-            told, _ = spenders.communicate("go\n")
-    assert spenders.returncode == 0
+            spenders.send("go")
+            told = spenders.finish()
     assert len(told.splitlines()) == PROCESSES
     total = Counter[str]()
     for line in told.splitlines():
