@@ -14,7 +14,7 @@ demo: .venv/installed ## analyse a bill on an embedded Postgres; offline unless 
 
 # Three processes on two cores: half of their time is waiting.
 test: .venv/installed ## the whole test suite
-	$(BIN)/pytest -n 3 $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
 
 check: .venv/installed ## lint, format, types, import rules
 	$(BIN)/ruff check .

