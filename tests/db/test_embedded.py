@@ -259,8 +259,17 @@ def crash(folder: Path) -> None:
     """Kill the whole server as a power cut would."""
     pid = embedded.status(folder).pid
     assert pid is not None
+    os.kill(pid, signal.SIGSTOP)  # so that it has no child that is not in the list
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for each in (pid, *map(int, children)):
+    processes = (pid, *map(int, children))
+    for each in processes:
         os.kill(each, signal.SIGKILL)
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+    while any(is_alive(each) for each in processes):
         time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

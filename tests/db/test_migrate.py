@@ -98,7 +98,7 @@ async def test_psql_may_come_first(empty_dsn: str) -> None:
 
 
 def with_psql(dsn: str) -> None:
-    psql = shutil.which("psql") or cluster._programs() / "psql"
+    psql = shutil.which("psql") or cluster.programs() / "psql"
     files = [argument for file in files_of_the_repository() for argument in ("-f", str(file))]
     subprocess.run([psql, dsn, "-q", "-X", "-v", "ON_ERROR_STOP=1", *files], check=True, capture_output=True)
 

@@ -16,7 +16,6 @@ from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from tests.unit.llm.test_answers import shaped
 
 from llm_common.exceptions import LLMError
 from llm_common.ledger.local import LocalLedger
@@ -27,6 +26,7 @@ from llm_common.money import to_nano
 from llm_common.settings import Settings
 from llm_common.testing import FakeProvider
 from tests.faults.fault_matrix import ENDPOINTS, Endpoint
+from tests.unit.llm.test_response_parsing import shaped
 
 pytestmark = [
     # LiteLLM silences this remark about itself when it is imported; pytest brings it back.

@@ -1,4 +1,4 @@
-"""The SQL functions of 20261126214500_run_queue.sql."""
+"""The SQL functions of the queue in migrations/20261201000500_pipeline.sql."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The SQL functions of 20261121000300_pipeline_runs.sql and 20261121000310_pipeline_reports.sql."""
+"""The SQL functions of migrations/20261201000500_pipeline.sql that concern one run, and its reports."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

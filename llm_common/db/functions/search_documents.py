@@ -1,4 +1,4 @@
-"""The SQL functions of migrations/20261121000210_search_documents.sql."""
+"""The SQL functions of migrations/20261201000200_search.sql."""
 
 from collections.abc import Sequence
 from datetime import date

@@ -46,7 +46,8 @@ async def test_the_tightest_of_several_limits_refuses(books, day_limit):
     [
         ({"project": ""}, [], "project is empty"),
         ({"model": None}, [], "model is empty"),
-        ({"kind": "gift"}, [], "gift"),
+        ({"kind": "a gift"}, [], "a gift"),
+        ({"kind": "Gift"}, [], "Gift"),
         ({"bound_nano": -1}, [], "bound_nano"),
         ({"bound_nano": 10**18}, [], "bound_nano"),
         ({"tags": {"a=b": "c"}}, [], "must not have ="),

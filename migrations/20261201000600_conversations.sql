@@ -226,17 +226,13 @@ BEGIN
     RETURN deleted;
 END $$;
 
-SELECT public.llm_common_secure_function(f::pg_catalog.regprocedure) FROM pg_catalog.unnest(ARRAY[
-    'public.conversation_lock(text)',
-    'public.conversation_save(text, text, text, text)',
-    'public.conversation_context(text, text, integer)',
-    'public.conversation_history(text, integer, bigint)',
-    'public.conversation_recall(text, text, integer)',
-    'public.conversation_backlog(text, integer, integer, integer, integer)',
-    'public.conversation_save_summary(text, bigint, bigint, integer, text)',
-    'public.conversation_forget(text)',
-    'public.conversation_forget_message(text, bigint)',
-    'public.cleanup_conversations(integer)'
-]) AS f;
+-- Only the owner and service_role may call what is defined here.
+SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
+  FROM pg_catalog.pg_proc p
+ WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
+   AND p.proname IN (
+        'conversation_lock', 'conversation_save', 'conversation_context', 'conversation_history',
+        'conversation_recall', 'conversation_backlog', 'conversation_save_summary', 'conversation_forget',
+        'conversation_forget_message', 'cleanup_conversations');
 
 NOTIFY pgrst, 'reload schema';

@@ -91,27 +91,30 @@ END $$;
 
 -- Deletes at most max_rows answers that have expired, and marks of deletions that are a day old. Call it daily.
 -- Returns the number of answers.
+-- It stops at the first answer that has not expired.
 CREATE OR REPLACE FUNCTION public.cleanup_response_cache(max_rows integer DEFAULT 10000) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
+    -- A variable, because an index cannot be searched for a function that is called anew for each row.
+    moment  timestamptz := pg_catalog.clock_timestamp();
     deleted integer;
 BEGIN
     DELETE FROM public.llm_response_cache x WHERE x.cache_key = ANY (ARRAY(
         SELECT c.cache_key FROM public.llm_response_cache c
-         WHERE c.expires_at <= pg_catalog.clock_timestamp()
+         WHERE c.expires_at <= moment
          ORDER BY c.expires_at LIMIT max_rows FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     DELETE FROM public.llm_response_forgotten x WHERE (x.project, x.user_id) IN (
         SELECT f.project, f.user_id FROM public.llm_response_forgotten f
-         WHERE f.forgotten_at < pg_catalog.clock_timestamp() - INTERVAL '1 day' FOR UPDATE SKIP LOCKED);
+         WHERE f.forgotten_at < moment - INTERVAL '1 day' FOR UPDATE SKIP LOCKED);
     RETURN deleted;
 END $$;
 
-SELECT public.llm_common_secure_function(f::pg_catalog.regprocedure) FROM pg_catalog.unnest(ARRAY[
-    'public.response_cache_get(text)',
-    'public.response_cache_put(text, jsonb, double precision, text)',
-    'public.response_cache_forget(text, text)',
-    'public.cleanup_response_cache(integer)'
-]) AS f;
+-- Only the owner and service_role may call what is defined here.
+SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
+  FROM pg_catalog.pg_proc p
+ WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
+   AND p.proname IN (
+        'response_cache_get', 'response_cache_put', 'response_cache_forget', 'cleanup_response_cache');
 
 NOTIFY pgrst, 'reload schema';

@@ -47,23 +47,26 @@ END $$;
 -- demands: [{"key", "concurrency", "requests_us", "requests_spare_us", "tokens_us", "tokens_spare_us"}], null: no limit
 -- []: it may go, and holds its slots until rate_limit_end, at most lease_seconds.
 -- [{"key", "limit", "wait_us"}]: why it may not, and how long that lasts at least (null: until a slot comes free).
+-- Each bucket and slot is found by its key: joined with the list of demands, which the planner takes to be a hundred
+-- long, all buckets and slots of all namespaces would be read behind the gate where others wait.
 CREATE OR REPLACE FUNCTION public.rate_limit_take(
     of_namespace text, with_permit uuid, demands jsonb, lease_seconds double precision
 ) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
+    demanded text[] := ARRAY(SELECT d.key FROM pg_catalog.jsonb_to_recordset(demands) d(key text));
     moment   timestamptz;
     now_us   bigint;
     refusals jsonb;
+    wanted   record;
 BEGIN
-    PERFORM public.rate_limit_gates(of_namespace, ARRAY(
-        SELECT d.key FROM pg_catalog.jsonb_to_recordset(demands) d(key text)));
+    PERFORM public.rate_limit_gates(of_namespace, demanded);
     -- Only now: whoever had the gates before may have kept us waiting.
     moment := pg_catalog.clock_timestamp();
     now_us := (extract(epoch FROM moment) * 1000000)::bigint;
 
     INSERT INTO public.rate_limit_buckets (namespace, key)
-    SELECT of_namespace, d.key FROM pg_catalog.jsonb_to_recordset(demands) d(key text)
+    SELECT of_namespace, d.key FROM pg_catalog.unnest(demanded) d(key)
     WHERE NOT EXISTS (
         SELECT FROM public.rate_limit_buckets b WHERE b.namespace = of_namespace AND b.key = d.key)
     ON CONFLICT DO NOTHING;
@@ -74,7 +77,11 @@ BEGIN
     FROM pg_catalog.jsonb_to_recordset(demands) d(
         key text, concurrency integer, requests_us bigint, requests_spare_us bigint,
         tokens_us bigint, tokens_spare_us bigint)
-    JOIN public.rate_limit_buckets b ON b.namespace = of_namespace AND b.key = d.key
+    -- One look for each demand: OFFSET keeps it from becoming a join.
+    CROSS JOIN LATERAL (
+        SELECT x.requests_full_at, x.tokens_full_at FROM public.rate_limit_buckets x
+        WHERE x.namespace = of_namespace AND x.key = d.key OFFSET 0
+    ) b
     CROSS JOIN LATERAL (
         SELECT 'requests_per_minute' AS "limit", b.requests_full_at - d.requests_spare_us - now_us AS wait_us
         WHERE b.requests_full_at - d.requests_spare_us > now_us
@@ -91,17 +98,20 @@ BEGIN
         RETURN refusals;
     END IF;
 
-    UPDATE public.rate_limit_buckets b
-    SET requests_full_at = CASE WHEN d.requests_us IS NULL THEN b.requests_full_at
-            ELSE greatest(b.requests_full_at, now_us) + d.requests_us END,
-        tokens_full_at = CASE WHEN d.tokens_us IS NULL THEN b.tokens_full_at
-            ELSE greatest(b.tokens_full_at, now_us) + d.tokens_us END
-    FROM pg_catalog.jsonb_to_recordset(demands) d(key text, requests_us bigint, tokens_us bigint)
-    WHERE b.namespace = of_namespace AND b.key = d.key AND (d.requests_us IS NOT NULL OR d.tokens_us IS NOT NULL);
+    FOR wanted IN
+        SELECT d.* FROM pg_catalog.jsonb_to_recordset(demands) d(key text, requests_us bigint, tokens_us bigint)
+        WHERE d.requests_us IS NOT NULL OR d.tokens_us IS NOT NULL
+    LOOP
+        UPDATE public.rate_limit_buckets b
+        SET requests_full_at = CASE WHEN wanted.requests_us IS NULL THEN b.requests_full_at
+                ELSE greatest(b.requests_full_at, now_us) + wanted.requests_us END,
+            tokens_full_at = CASE WHEN wanted.tokens_us IS NULL THEN b.tokens_full_at
+                ELSE greatest(b.tokens_full_at, now_us) + wanted.tokens_us END
+        WHERE b.namespace = of_namespace AND b.key = wanted.key;
+    END LOOP;
 
     DELETE FROM public.rate_limit_slots s
-    USING pg_catalog.jsonb_to_recordset(demands) d(key text)
-    WHERE s.namespace = of_namespace AND s.key = d.key AND s.held_until <= moment;
+    WHERE s.namespace = of_namespace AND s.key = ANY (demanded) AND s.held_until <= moment;
     INSERT INTO public.rate_limit_slots (namespace, key, permit, held_until)
     SELECT of_namespace, d.key, with_permit, moment + pg_catalog.make_interval(secs => lease_seconds)
     FROM pg_catalog.jsonb_to_recordset(demands) d(key text, concurrency integer)
@@ -116,23 +126,31 @@ CREATE OR REPLACE FUNCTION public.rate_limit_end(of_namespace text, with_permit 
 RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
-    freed integer;
+    corrected text[] := ARRAY(SELECT c.key FROM pg_catalog.jsonb_to_recordset(corrections) c(key text));
+    known     record;
+    freed     integer;
 BEGIN
-    PERFORM public.rate_limit_gates(of_namespace, ARRAY(
-        SELECT c.key FROM pg_catalog.jsonb_to_recordset(corrections) c(key text)));
-    UPDATE public.rate_limit_buckets b
-    SET requests_full_at = b.requests_full_at + c.requests_us, tokens_full_at = b.tokens_full_at + c.tokens_us
-    FROM pg_catalog.jsonb_to_recordset(corrections) c(key text, requests_us bigint, tokens_us bigint)
-    WHERE b.namespace = of_namespace AND b.key = c.key AND (c.requests_us <> 0 OR c.tokens_us <> 0);
+    PERFORM public.rate_limit_gates(of_namespace, corrected);
+    FOR known IN
+        SELECT c.* FROM pg_catalog.jsonb_to_recordset(corrections) c(key text, requests_us bigint, tokens_us bigint)
+        WHERE c.requests_us <> 0 OR c.tokens_us <> 0
+    LOOP
+        UPDATE public.rate_limit_buckets b
+        SET requests_full_at = b.requests_full_at + known.requests_us,
+            tokens_full_at = b.tokens_full_at + known.tokens_us
+        WHERE b.namespace = of_namespace AND b.key = known.key;
+    END LOOP;
     DELETE FROM public.rate_limit_slots s
-    USING pg_catalog.jsonb_to_recordset(corrections) c(key text)
-    WHERE s.namespace = of_namespace AND s.key = c.key AND s.permit = with_permit;
+    WHERE s.namespace = of_namespace AND s.key = ANY (corrected) AND s.permit = with_permit;
     GET DIAGNOSTICS freed = ROW_COUNT;
     RETURN freed;
 END $$;
 
-SELECT public.llm_common_secure_function('public.rate_limit_gates(text, text[])');
-SELECT public.llm_common_secure_function('public.rate_limit_take(text, uuid, jsonb, double precision)');
-SELECT public.llm_common_secure_function('public.rate_limit_end(text, uuid, jsonb)');
+-- Only the owner and service_role may call what is defined here.
+SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
+  FROM pg_catalog.pg_proc p
+ WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
+   AND p.proname IN (
+        'rate_limit_gates', 'rate_limit_take', 'rate_limit_end');
 
 NOTIFY pgrst, 'reload schema';

@@ -40,13 +40,13 @@ BEGIN
     END LOOP;
 END $$;
 
--- Only the owner and service_role may call it.
+-- Only the owner and service_role may call it, be it a function or a procedure.
 CREATE OR REPLACE FUNCTION public.llm_common_secure_function(target regprocedure) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 BEGIN
-    EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM %s', target, public.llm_common_shut_out());
+    EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM %s', target, public.llm_common_shut_out());
     IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'service_role') THEN
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO service_role', target);
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO service_role', target);
     END IF;
 END $$;
 
@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS public.llm_common_migrations (
     checksum   text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
+
 SELECT public.llm_common_secure_table('public.llm_common_migrations');
 
 NOTIFY pgrst, 'reload schema';

@@ -180,16 +180,12 @@ BEGIN
     RETURN public.rollout_report(flag_name, newest, max_age_seconds, slow_ratio);
 END $$;
 
-SELECT public.llm_common_secure_function(f::pg_catalog.regprocedure) FROM pg_catalog.unnest(ARRAY[
-    'public.rollout_get(text)',
-    'public.rollout_set_percentage(text, integer)',
-    'public.rollout_set_enabled(text, boolean)',
-    'public.rollout_reset(text, integer)',
-    'public.rollout_latch(text, integer, text)',
-    'public.rollout_arm_stats(text, text, integer, integer, double precision, double precision)',
-    'public.rollout_report(text, integer, double precision, double precision)',
-    'public.rollout_prune(text, text, integer)',
-    'public.rollout_record(text, jsonb, integer, double precision, double precision)'
-]) AS f;
+-- Only the owner and service_role may call what is defined here.
+SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
+  FROM pg_catalog.pg_proc p
+ WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
+   AND p.proname IN (
+        'rollout_get', 'rollout_set_percentage', 'rollout_set_enabled', 'rollout_reset', 'rollout_latch',
+        'rollout_arm_stats', 'rollout_report', 'rollout_prune', 'rollout_record');
 
 NOTIFY pgrst, 'reload schema';

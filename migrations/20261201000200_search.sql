@@ -49,6 +49,10 @@ SELECT public.llm_common_secure_table('public.web_search_cache');
 SELECT public.llm_common_secure_table('public.web_search_leases');
 SELECT public.llm_common_secure_table('public.web_search_stats');
 
+-- Leases and answers need not be on the disk before the search goes on. A crash of the server may forget the last
+-- moments of them, and then a search is asked again; its cost is in the ledger, which waits. Many searches at once spend
+-- half of their time in the database waiting for the disk otherwise.
+
 -- A reader may be stricter than the writer was: nothing older than max_age_seconds is fresh to it.
 -- {"state": "hit", "results": [...], "fresh_seconds": 12.5}
 -- {"state": "stale", "results": [...], "lease": uuid | null}   serve it; with a lease, also fetch
@@ -62,7 +66,19 @@ DECLARE
     entry public.web_search_cache;
     fresh_until timestamptz;
     own_token uuid;
+    hit jsonb;
 BEGIN
+    SELECT pg_catalog.jsonb_build_object('state', 'hit', 'results', c.results,
+               'fresh_seconds', extract(epoch FROM c.fresh_until - pg_catalog.clock_timestamp()))
+      INTO hit
+      FROM (SELECT e.results,
+                   least(e.fresh_until, e.cached_at + pg_catalog.make_interval(secs => max_age_seconds)) AS fresh_until
+              FROM public.web_search_cache e WHERE e.cache_key = key) AS c
+     WHERE c.fresh_until > pg_catalog.clock_timestamp();
+    IF FOUND THEN
+        RETURN hit;
+    END IF;
+
     SELECT * INTO entry FROM public.web_search_cache c WHERE c.cache_key = key;
     fresh_until := least(entry.fresh_until, entry.cached_at + pg_catalog.make_interval(secs => max_age_seconds));
 
@@ -70,6 +86,7 @@ BEGIN
     IF coalesce(fresh_until <= pg_catalog.clock_timestamp(), true)
        AND NOT EXISTS (SELECT FROM public.web_search_leases l
                         WHERE l.cache_key = key AND l.held_until > pg_catalog.clock_timestamp()) THEN
+        PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
         INSERT INTO public.web_search_leases AS l (cache_key, query_folded, token, held_until)
         VALUES (key, folded_query, pg_catalog.gen_random_uuid(),
                 pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => lease_seconds))
@@ -131,6 +148,7 @@ DECLARE
     fresh timestamptz := stored_at + pg_catalog.make_interval(secs => fresh_seconds);
     stale timestamptz := fresh + pg_catalog.make_interval(secs => stale_seconds);
 BEGIN
+    PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
     DELETE FROM public.web_search_leases l WHERE l.cache_key = key AND l.token = lease;
     IF NOT FOUND THEN
         RETURN false;
@@ -276,16 +294,94 @@ LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
                                     FROM described d WHERE d.any_provider = 0))
 $$;
 
-SELECT public.llm_common_secure_function(f::pg_catalog.regprocedure) FROM pg_catalog.unnest(ARRAY[
-    'public.search_cache_get(text, text, double precision, double precision)',
-    'public.search_cache_peek(text, double precision)',
-    'public.search_cache_renew(text, uuid, double precision)',
-    'public.search_cache_put(text, uuid, jsonb, double precision, double precision)',
-    'public.search_cache_release(text, uuid)',
-    'public.search_cache_count(jsonb)',
-    'public.search_cache_invalidate(text, text)',
-    'public.cleanup_search_cache()',
-    'public.get_cache_stats()'
-]) AS f;
+-- Documents of one's own, searched by the provider `local`: for offline work, and for what the web does not have.
+--
+-- Words are matched with PostgreSQL's full-text search (English), any of them, best first. An index keeps that fast.
+
+-- `host` is the address's host name in lower case, without `www.`.
+CREATE TABLE IF NOT EXISTS public.search_documents (
+    url       text PRIMARY KEY,
+    host      text NOT NULL,
+    title     text NOT NULL,
+    content   text NOT NULL,
+    published date,
+    stored_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- A tsvector holds a megabyte; 250,000 characters always fit, and the rest of a page that long is not searched.
+    words     tsvector NOT NULL GENERATED ALWAYS AS (
+        pg_catalog.setweight(pg_catalog.to_tsvector('pg_catalog.english', title), 'A')
+        || pg_catalog.setweight(
+               pg_catalog.to_tsvector('pg_catalog.english', pg_catalog.left(content, 250000)), 'B')) STORED
+);
+CREATE INDEX IF NOT EXISTS search_documents_words ON public.search_documents USING gin (words);
+
+SELECT public.llm_common_secure_table('public.search_documents');
+
+-- Stores documents, and replaces those that are there already. Returns their number.
+-- documents: [{"url", "host", "title", "content", "published": "2026-03-01" | null}, ...]
+CREATE OR REPLACE FUNCTION public.search_documents_put(documents jsonb) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    stored integer;
+BEGIN
+    INSERT INTO public.search_documents AS s (url, host, title, content, published)
+    SELECT DISTINCT ON (d.url) d.url, d.host, d.title, d.content, d.published
+      FROM pg_catalog.jsonb_to_recordset(documents) AS d (url text, host text, title text, content text, published date)
+     ORDER BY d.url
+    ON CONFLICT (url) DO UPDATE
+        SET host = excluded.host, title = excluded.title, content = excluded.content,
+            published = excluded.published, stored_at = pg_catalog.clock_timestamp();
+    GET DIAGNOSTICS stored = ROW_COUNT;
+    RETURN stored;
+END $$;
+
+-- Deletes documents by address, all of them for null. Returns their number.
+CREATE OR REPLACE FUNCTION public.search_documents_delete(urls jsonb) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    deleted integer;
+BEGIN
+    DELETE FROM public.search_documents s
+     WHERE urls IS NULL OR pg_catalog.jsonb_typeof(urls) = 'null'
+        OR s.url IN (SELECT pg_catalog.jsonb_array_elements_text(urls));
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END $$;
+
+-- The best `count` documents that have any word of `query`; of those `domains` (with their subdomains) if there are
+-- any; undated, or published on `since` or later. [{"url", "title", "snippet", "published", "score"}, ...]
+CREATE OR REPLACE FUNCTION public.search_documents_find(query text, count integer, domains jsonb, since date)
+RETURNS jsonb
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    WITH asked AS (
+        SELECT pg_catalog.string_agg(pg_catalog.quote_literal(w.lexeme), ' | ')::pg_catalog.tsquery AS words
+          FROM pg_catalog.unnest(pg_catalog.to_tsvector('pg_catalog.english', query)) AS w
+    ), best AS (
+        SELECT s.url, s.title, s.content, s.published, a.words,
+               -- 1: divided by the logarithm of the length, so that long pages do not win by their length.
+               pg_catalog.ts_rank(s.words, a.words, 1) AS score
+          FROM asked a JOIN public.search_documents s ON s.words OPERATOR(pg_catalog.@@) a.words
+         WHERE (since IS NULL OR s.published IS NULL OR s.published >= since)
+           AND (pg_catalog.jsonb_array_length(domains) = 0
+                OR EXISTS (SELECT FROM pg_catalog.jsonb_array_elements_text(domains) AS d (domain)
+                            WHERE s.host = d.domain OR pg_catalog.right(s.host, pg_catalog.length(d.domain) + 1) = '.' || d.domain))
+         ORDER BY score DESC, s.url
+         LIMIT count
+    )
+    SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+               'url', b.url, 'title', b.title, 'published', b.published, 'score', b.score,
+               'snippet', pg_catalog.ts_headline('pg_catalog.english', pg_catalog.left(b.content, 250000), b.words,
+                              'StartSel="", StopSel="", MaxFragments=2, MaxWords=60, MinWords=20, FragmentDelimiter=" … "')
+           ) ORDER BY b.score DESC, b.url), '[]')
+      FROM best b
+$$;
+
+-- Only the owner and service_role may call what is defined here.
+SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
+  FROM pg_catalog.pg_proc p
+ WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
+   AND p.proname IN (
+        'search_cache_get', 'search_cache_peek', 'search_cache_renew', 'search_cache_put',
+        'search_cache_release', 'search_cache_count', 'search_cache_invalidate', 'cleanup_search_cache',
+        'get_cache_stats', 'search_documents_put', 'search_documents_delete', 'search_documents_find');
 
 NOTIFY pgrst, 'reload schema';

@@ -1,0 +1,742 @@
+-- Durable runs: who works on one, what is finished of it, and how it ended.
+--
+-- A run belongs to one worker at a time: its lease says until when, its epoch counts the owners. Whatever an owner
+-- writes carries its lease, {"run_id", "worker", "epoch", "seconds"}, and prolongs it; who was taken over is 'fenced',
+-- and nothing of it is stored except what it paid. A finished step is stored by the transaction that settles its money.
+--
+-- Locks are taken in this order: the run, then whatever settle_cost takes.
+
+-- analysis_json and review_json belong together: the review is that of the stored draft. `input` has the bill's text,
+-- which no list or report returns.
+CREATE TABLE IF NOT EXISTS public.pipeline_runs (
+    id               uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    bill_id          text NOT NULL,
+    jurisdiction     text NOT NULL,
+    models           jsonb NOT NULL,
+    research_model   text GENERATED ALWAYS AS (models ->> 'research') STORED,
+    generate_model   text GENERATED ALWAYS AS (models ->> 'generate') STORED,
+    review_model     text GENERATED ALWAYS AS (models ->> 'review') STORED,
+    status           text NOT NULL DEFAULT 'queued',
+    started_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    completed_at     timestamptz,
+    analysis_json    jsonb,
+    review_json      jsonb,
+    review_passed    boolean,
+    quality_score    double precision,
+    quality_note     text,
+    error_message    text,
+    input            jsonb NOT NULL,
+    code_version     text NOT NULL,
+    idempotency_key  text UNIQUE,
+    worker           text,
+    epoch            integer NOT NULL DEFAULT 0,
+    lease_until      timestamptz,
+    cancel_requested boolean NOT NULL DEFAULT false,
+    attempts         integer NOT NULL DEFAULT 0,
+    max_attempts     integer NOT NULL DEFAULT 5,
+    -- When a queued run may be claimed.
+    run_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT pipeline_runs_status CHECK (status IN ('queued', 'running', 'completed', 'failed', 'cancelled')),
+    CONSTRAINT pipeline_runs_running_is_leased CHECK ((status = 'running') = (lease_until IS NOT NULL)),
+    CONSTRAINT pipeline_runs_end_is_dated CHECK ((status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)),
+    CONSTRAINT pipeline_runs_quality CHECK (quality_score BETWEEN 0 AND 1)
+) WITH (
+    fillfactor = 80,
+    -- Each run that is claimed or finished leaves a dead entry in the indexes of the queue and of the leases, where the
+    -- next claim and the next sweep begin to read: vacuum after so many of them, however long the history is, and always
+    -- in the indexes, which a vacuum leaves as they are where less than 2 % of the pages have dead rows.
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, vacuum_index_cleanup = on
+);
+CREATE INDEX IF NOT EXISTS pipeline_runs_started ON public.pipeline_runs (started_at);
+CREATE INDEX IF NOT EXISTS pipeline_runs_lease ON public.pipeline_runs (lease_until) WHERE status = 'running';
+CREATE INDEX IF NOT EXISTS pipeline_runs_queue ON public.pipeline_runs (code_version, run_at, id) WHERE status = 'queued';
+
+-- `key` names a step within its run ('review:2'), `step` what kind it is ('review'). A failed step has no output, and
+-- is paid for all the same. reservation_id is the id of its row in cost_tracking.
+CREATE TABLE IF NOT EXISTS public.pipeline_steps (
+    id             uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
+    run_id         uuid NOT NULL REFERENCES public.pipeline_runs ON DELETE CASCADE,
+    key            text NOT NULL,
+    "position"     integer NOT NULL,
+    step           text NOT NULL,
+    model          text,
+    status         text NOT NULL,
+    output         jsonb,
+    "timestamp"    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    code_version   text NOT NULL,
+    epoch          integer NOT NULL,
+    reservation_id uuid,
+    CONSTRAINT pipeline_steps_key UNIQUE (run_id, key),
+    CONSTRAINT pipeline_steps_status CHECK (status IN ('completed', 'failed')),
+    CONSTRAINT pipeline_steps_output CHECK ((status = 'completed') = (output IS NOT NULL))
+) WITH (fillfactor = 80);
+
+SELECT public.llm_common_secure_table('public.pipeline_runs');
+SELECT public.llm_common_secure_table('public.pipeline_steps');
+
+-- Parts ---------------------------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION public.pipeline_lease_end(seconds double precision) RETURNS timestamptz
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => seconds)
+$$;
+
+-- What the run cost so far: also what was charged for owners who died.
+CREATE OR REPLACE FUNCTION public.pipeline_cost_nano(run uuid) RETURNS bigint
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT coalesce(pg_catalog.sum(c.cost_usd) * 1000000000, 0)::bigint
+      FROM public.cost_tracking c WHERE c.run_id = run::text
+$$;
+
+-- A run as hosts see it. `input`, the bill's whole text, is dropped before JSON is made of the row, not after.
+CREATE OR REPLACE FUNCTION public.pipeline_run_json(run public.pipeline_runs) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
+BEGIN
+    run.input := NULL;
+    RETURN pg_catalog.to_jsonb(run) - 'input'
+           || pg_catalog.jsonb_build_object('cost_nano', public.pipeline_cost_nano(run.id));
+END $$;
+
+-- The run, locked. LC004 where there is none.
+CREATE OR REPLACE FUNCTION public.pipeline_locked(run uuid) RETURNS public.pipeline_runs
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    found_run public.pipeline_runs;
+BEGIN
+    SELECT * INTO found_run FROM public.pipeline_runs r WHERE r.id = run FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC004',
+            MESSAGE = pg_catalog.format('run %s is not known; llm-common runs list shows those there are', run),
+            DETAIL = pg_catalog.jsonb_build_object('run_id', run)::text;
+    END IF;
+    RETURN found_run;
+END $$;
+
+-- Prolongs a lease that still holds and locks its run: 'held', 'cancelled' (held, and asked to stop) or 'fenced'.
+CREATE OR REPLACE FUNCTION public.pipeline_hold(lease jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    state text;
+BEGIN
+    UPDATE public.pipeline_runs r
+       SET lease_until = public.pipeline_lease_end((lease ->> 'seconds')::double precision)
+     WHERE r.id = (lease ->> 'run_id')::uuid AND r.worker = lease ->> 'worker'
+           AND r.epoch = (lease ->> 'epoch')::integer AND r.status = 'running'
+    RETURNING CASE WHEN r.cancel_requested THEN 'cancelled' ELSE 'held' END INTO state;
+    RETURN coalesce(state, 'fenced');
+END $$;
+
+-- step: {key, step, model, output}; without an output it failed. The run must be held.
+CREATE OR REPLACE FUNCTION public.pipeline_store(lease jsonb, step jsonb, reservation uuid) RETURNS void
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+    INSERT INTO public.pipeline_steps AS s
+        (run_id, key, "position", step, model, status, output, code_version, epoch, reservation_id)
+    SELECT r.id, step ->> 'key',
+           1 + coalesce((SELECT pg_catalog.max(o."position") FROM public.pipeline_steps o WHERE o.run_id = r.id), 0),
+           step ->> 'step', step ->> 'model',
+           CASE WHEN NULLIF(step -> 'output', 'null') IS NULL THEN 'failed' ELSE 'completed' END,
+           NULLIF(step -> 'output', 'null'), r.code_version, r.epoch, reservation
+      FROM public.pipeline_runs r WHERE r.id = (lease ->> 'run_id')::uuid
+    ON CONFLICT ON CONSTRAINT pipeline_steps_key DO UPDATE
+        SET "position" = excluded."position", model = excluded.model, status = excluded.status,
+            output = excluded.output, "timestamp" = pg_catalog.clock_timestamp(),
+            code_version = excluded.code_version, epoch = excluded.epoch, reservation_id = excluded.reservation_id
+$$;
+
+-- Gives a locked run to a worker. Returns as pipeline_handover, or
+-- {"state": "completed", "run": {...}}   there is nothing left to do
+-- {"state": "exhausted", "run": {...}}   its owners died max_attempts times, so it is failed now
+-- LC006 where its owner is alive. Who takes up a failed or cancelled run has all its attempts again.
+CREATE OR REPLACE FUNCTION public.pipeline_claim(
+    run public.pipeline_runs, for_worker text, for_code text, lease_seconds double precision
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    claimed public.pipeline_runs;
+BEGIN
+    IF run.status = 'completed' THEN
+        RETURN pg_catalog.jsonb_build_object('state', 'completed', 'run', public.pipeline_run_json(run));
+    ELSIF run.status = 'running' AND run.lease_until > pg_catalog.clock_timestamp() THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC006',
+            MESSAGE = pg_catalog.format(
+                'run %s is being worked on by %s; wait for it, cancel it, or use another idempotency key', run.id, run.worker),
+            DETAIL = pg_catalog.jsonb_build_object('run_id', run.id, 'lease_until', run.lease_until)::text;
+    ELSIF run.status = 'running' AND run.attempts >= run.max_attempts THEN
+        RETURN pg_catalog.jsonb_build_object(
+            'state', 'exhausted', 'run', public.pipeline_run_json(public.pipeline_exhaust(run)));
+    END IF;
+    UPDATE public.pipeline_runs r
+       SET status = 'running', worker = for_worker, epoch = r.epoch + 1, code_version = for_code,
+           started_at = CASE r.epoch WHEN 0 THEN pg_catalog.clock_timestamp() ELSE r.started_at END,
+           lease_until = public.pipeline_lease_end(lease_seconds), completed_at = NULL, error_message = NULL,
+           cancel_requested = false,
+           attempts = CASE WHEN r.status IN ('failed', 'cancelled') THEN 1 ELSE r.attempts + 1 END
+     WHERE r.id = run.id
+    RETURNING * INTO claimed;
+    RETURN public.pipeline_handover(claimed);
+END $$;
+
+-- The end of a locked run whose owner died once too often.
+CREATE OR REPLACE FUNCTION public.pipeline_exhaust(run public.pipeline_runs) RETURNS public.pipeline_runs
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+    UPDATE public.pipeline_runs r
+       SET status = 'failed', lease_until = NULL, completed_at = pg_catalog.clock_timestamp(),
+           error_message = pg_catalog.format(
+               'its worker stopped without a word %s times, the last one was %s; resume it once the cause is found',
+               r.attempts, r.worker)
+     WHERE r.id = (run).id
+    RETURNING r
+$$;
+
+-- What Python calls ---------------------------------------------------------------------------------------------------
+
+-- run: {bill_id, jurisdiction, models, input, code_version} and, where wanted, {idempotency_key, max_attempts}
+-- The same idempotency key is the same run, which must then have the same input (else LC002). Returns as pipeline_claim.
+CREATE OR REPLACE FUNCTION public.start_run(run jsonb, worker text, lease_seconds double precision) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    wanted public.pipeline_runs := pg_catalog.jsonb_populate_record(NULL::public.pipeline_runs, run);
+    known  public.pipeline_runs;
+    result jsonb;
+BEGIN
+    INSERT INTO public.pipeline_runs AS r
+        (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts)
+    VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
+            wanted.idempotency_key, coalesce(wanted.max_attempts, 5))
+    ON CONFLICT (idempotency_key) DO NOTHING
+    RETURNING * INTO known;
+    IF NOT FOUND THEN
+        SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key FOR UPDATE;
+        IF (known.bill_id, known.jurisdiction, known.models, known.input)
+           IS DISTINCT FROM (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input) THEN
+            RAISE EXCEPTION USING ERRCODE = 'LC002',
+                MESSAGE = pg_catalog.format(
+                    'idempotency key %L belongs to run %s of bill %L, whose text, models or settings are others; '
+                    'use a new key for a new analysis', known.idempotency_key, known.id, known.bill_id);
+        END IF;
+    END IF;
+    result := public.pipeline_claim(known, start_run.worker, wanted.code_version, lease_seconds);
+    -- Whoever starts a run ends those that nobody owns any more. After the claim, and skipping what is locked, so that
+    -- two starts never wait for each other.
+    PERFORM public.sweep_stale_runs(20);
+    RETURN result;
+END $$;
+
+-- Returns as pipeline_claim; LC004 for an unknown run.
+CREATE OR REPLACE FUNCTION public.resume_run(
+    run_id uuid, worker text, code_version text, lease_seconds double precision
+) RETURNS jsonb
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT public.pipeline_claim(public.pipeline_locked(run_id), worker, code_version, lease_seconds)
+$$;
+
+CREATE OR REPLACE FUNCTION public.renew_run_lease(lease jsonb) RETURNS text
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$ SELECT public.pipeline_hold(lease) $$;
+
+-- Checkpoint, money and lease in one transaction. A fenced owner's money is settled all the same: it was paid.
+-- Returns {"state": as pipeline_hold, "settlement": as settle_cost}.
+CREATE OR REPLACE FUNCTION public.finish_step(lease jsonb, step jsonb, reservation_id uuid, outcome jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    state text := public.pipeline_hold(lease);
+BEGIN
+    IF state <> 'fenced' THEN
+        PERFORM public.pipeline_store(lease, step, reservation_id);
+    END IF;
+    RETURN pg_catalog.jsonb_build_object('state', state, 'settlement', public.settle_cost(reservation_id, outcome));
+END $$;
+
+-- A checkpoint that cost nothing by itself. Returns as pipeline_hold.
+CREATE OR REPLACE FUNCTION public.save_step(lease jsonb, step jsonb) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    state text := public.pipeline_hold(lease);
+BEGIN
+    IF state <> 'fenced' THEN
+        PERFORM public.pipeline_store(lease, step, NULL);
+    END IF;
+    RETURN state;
+END $$;
+
+-- result: {analysis, review, review_passed}. A wish to cancel that comes this late changes nothing: all is paid.
+-- Returns the run; null for a fenced owner.
+CREATE OR REPLACE FUNCTION public.complete_run(lease jsonb, result jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    done public.pipeline_runs;
+BEGIN
+    UPDATE public.pipeline_runs r
+       SET status = 'completed', lease_until = NULL, completed_at = pg_catalog.clock_timestamp(),
+           analysis_json = result -> 'analysis', review_json = NULLIF(result -> 'review', 'null'),
+           review_passed = (result ->> 'review_passed')::boolean
+     WHERE r.id = (lease ->> 'run_id')::uuid AND r.worker = lease ->> 'worker'
+           AND r.epoch = (lease ->> 'epoch')::integer AND r.status = 'running'
+    RETURNING * INTO done;
+    RETURN CASE WHEN FOUND THEN public.pipeline_run_json(done) END;
+END $$;
+
+-- Ends a run that does not complete: final_status is 'failed' or 'cancelled'. False for a fenced owner.
+CREATE OR REPLACE FUNCTION public.stop_run(lease jsonb, final_status text, error_message text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+BEGIN
+    IF final_status IS NULL OR final_status NOT IN ('failed', 'cancelled') THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC002',
+            MESSAGE = pg_catalog.format('a run is stopped as failed or cancelled, not as %L', final_status);
+    END IF;
+    UPDATE public.pipeline_runs r
+       SET status = final_status, lease_until = NULL, completed_at = pg_catalog.clock_timestamp(),
+           error_message = stop_run.error_message
+     WHERE r.id = (lease ->> 'run_id')::uuid AND r.worker = lease ->> 'worker'
+           AND r.epoch = (lease ->> 'epoch')::integer AND r.status = 'running';
+    RETURN FOUND;
+END $$;
+
+-- A live owner is asked to stop, a run that nobody works on ends at once, one that has ended stays as it is.
+-- Returns the run.
+CREATE OR REPLACE FUNCTION public.request_cancel(run_id uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    known public.pipeline_runs := public.pipeline_locked(run_id);
+BEGIN
+    IF known.status = 'running' AND known.lease_until > pg_catalog.clock_timestamp() THEN
+        UPDATE public.pipeline_runs r SET cancel_requested = true WHERE r.id = known.id RETURNING * INTO known;
+    ELSIF known.status IN ('running', 'queued') THEN
+        UPDATE public.pipeline_runs r
+           SET status = 'cancelled', cancel_requested = true, lease_until = NULL,
+               completed_at = pg_catalog.clock_timestamp(), error_message = 'cancelled while nobody worked on it'
+         WHERE r.id = known.id RETURNING * INTO known;
+    END IF;
+    RETURN public.pipeline_run_json(known);
+END $$;
+
+-- Takes up to max_rows runs from owners who let their lease end: cancelled where that was asked for, failed where the
+-- attempts are used up, else queued, for whoever resumes them. Returns {"cancelled": n, "failed": n, "queued": n}.
+-- Only leases that have ended are read, and not those of all runs that are being worked on.
+CREATE OR REPLACE FUNCTION public.sweep_stale_runs(max_rows integer DEFAULT 100) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    -- A variable, as in claim_runs.
+    moment timestamptz := pg_catalog.clock_timestamp();
+    stale  public.pipeline_runs;
+    ends   text;
+    counts jsonb := '{"cancelled": 0, "failed": 0, "queued": 0}';
+BEGIN
+    FOR stale IN
+        SELECT * FROM public.pipeline_runs r
+         WHERE r.status = 'running' AND r.lease_until < moment
+         ORDER BY r.lease_until LIMIT max_rows FOR UPDATE SKIP LOCKED
+    LOOP
+        ends := CASE WHEN stale.cancel_requested THEN 'cancelled'
+                     WHEN stale.attempts >= stale.max_attempts THEN 'failed' ELSE 'queued' END;
+        IF ends = 'failed' THEN
+            PERFORM public.pipeline_exhaust(stale);
+        ELSE
+            UPDATE public.pipeline_runs r
+               SET status = ends, lease_until = NULL,
+                   completed_at = CASE ends WHEN 'cancelled' THEN pg_catalog.clock_timestamp() END,
+                   error_message = pg_catalog.format('its worker %s stopped without a word', r.worker)
+             WHERE r.id = stale.id;
+        END IF;
+        counts := pg_catalog.jsonb_set(counts, ARRAY[ends], pg_catalog.to_jsonb((counts ->> ends)::integer + 1));
+    END LOOP;
+    RETURN counts;
+END $$;
+
+-- The queue: runs that wait for a worker, whoever and wherever it is.
+--
+-- A queued run is claimed by workers of its own code version only, the longest due first, and not before run_at. Workers
+-- skip what another one is just claiming, so they never wait for each other; runs whose owners died come back by
+-- sweep_stale_runs.
+--
+-- Locks are taken as before: the run, then whatever settle_cost takes. Who locks several runs takes them in the order of
+-- their ids or keys, or skips those that are locked.
+
+-- Parts ---------------------------------------------------------------------------------------------------------------
+
+-- A claimed run for its worker, with the steps that this code finished.
+CREATE OR REPLACE FUNCTION public.pipeline_handover(claimed public.pipeline_runs) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT pg_catalog.jsonb_build_object(
+        'state', 'claimed', 'run', public.pipeline_run_json(claimed), 'input', (claimed).input,
+        'steps', (SELECT coalesce(pg_catalog.jsonb_object_agg(s.key, s.output), '{}') FROM public.pipeline_steps s
+                   WHERE s.run_id = (claimed).id AND s.status = 'completed' AND s.code_version = (claimed).code_version))
+$$;
+
+-- Back into the queue for wait_seconds or longer: 'queued'. 'cancelled' where that was asked for, 'failed' where the
+-- attempts are used up, 'fenced' where it is another worker's. `used`: 1 where this attempt counts, else 0.
+CREATE OR REPLACE FUNCTION public.pipeline_put_back(
+    lease jsonb, used integer, wait_seconds double precision, reason text
+) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    known public.pipeline_runs;
+    ends  text;
+BEGIN
+    SELECT * INTO known FROM public.pipeline_runs r
+     WHERE r.id = (lease ->> 'run_id')::uuid AND r.worker = lease ->> 'worker'
+           AND r.epoch = (lease ->> 'epoch')::integer AND r.status = 'running'
+       FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'fenced';
+    END IF;
+    ends := CASE WHEN known.cancel_requested THEN 'cancelled'
+                 WHEN known.attempts - 1 + used >= known.max_attempts THEN 'failed' ELSE 'queued' END;
+    UPDATE public.pipeline_runs r
+       SET status = ends, lease_until = NULL, attempts = r.attempts - 1 + used, error_message = reason,
+           run_at = public.pipeline_lease_end(GREATEST(wait_seconds, 0)),
+           completed_at = CASE WHEN ends <> 'queued' THEN pg_catalog.clock_timestamp() END
+     WHERE r.id = known.id;
+    RETURN ends;
+END $$;
+
+-- What Python calls ---------------------------------------------------------------------------------------------------
+
+-- runs: [{bill_id, jurisdiction, models, input, code_version, max_attempts, idempotency_key}, ...]. The same key is the
+-- same run: one that failed or was cancelled waits again with all its attempts, one that waits does so for this code.
+-- Returns, in the same order, [{"id", "status", "refused"}]; `refused` says why nothing was done, where the key belongs
+-- to another input.
+CREATE OR REPLACE FUNCTION public.enqueue_runs(runs jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    moment  timestamptz := pg_catalog.clock_timestamp();
+    answers jsonb[] := pg_catalog.array_fill(NULL::jsonb, ARRAY[pg_catalog.jsonb_array_length(runs)]);
+    item    jsonb;
+    place   bigint;
+    wanted  public.pipeline_runs;
+    known   public.pipeline_runs;
+    differs boolean;
+BEGIN
+    -- In the order of the keys, so that two who enqueue the same ones do not wait for each other in a circle.
+    FOR item, place IN
+        SELECT e.value, e.ordinality FROM pg_catalog.jsonb_array_elements(runs) WITH ORDINALITY e
+         ORDER BY e.value ->> 'idempotency_key', e.ordinality
+    LOOP
+        wanted := pg_catalog.jsonb_populate_record(NULL::public.pipeline_runs, item);
+        INSERT INTO public.pipeline_runs AS r
+            (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, run_at)
+        VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
+                wanted.idempotency_key, coalesce(wanted.max_attempts, 5),
+                -- Claimed in the order in which they were given.
+                moment + place * interval '1 microsecond')
+        ON CONFLICT (idempotency_key) DO NOTHING
+        RETURNING * INTO known;
+        differs := false;
+        IF NOT FOUND THEN
+            SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key;
+            differs := (known.bill_id, known.jurisdiction, known.models, known.input)
+                       IS DISTINCT FROM (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input);
+        END IF;
+        IF NOT differs AND (known.status IN ('failed', 'cancelled')
+                            OR known.status = 'queued' AND known.code_version <> wanted.code_version) THEN
+            UPDATE public.pipeline_runs r
+               SET status = 'queued', code_version = wanted.code_version, run_at = moment + place * interval '1 microsecond',
+                   attempts = 0, cancel_requested = false, completed_at = NULL, error_message = NULL
+             WHERE r.id = known.id AND r.status = known.status
+            RETURNING * INTO known;
+            IF NOT FOUND THEN
+                SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key;
+            END IF;
+        END IF;
+        answers[place] := pg_catalog.jsonb_build_object('id', known.id, 'status', known.status, 'refused',
+            CASE WHEN differs THEN pg_catalog.format(
+                'idempotency key %L belongs to run %s of bill %L, whose text, models or settings are others; '
+                'use a new key for a new analysis', known.idempotency_key, known.id, known.bill_id) END);
+    END LOOP;
+    RETURN pg_catalog.to_jsonb(answers);
+END $$;
+
+-- Up to max_runs of the runs that are due for this code, the longest due first. Returns {"runs": [as pipeline_handover],
+-- "wait_seconds"}: until the next one is due, null where none waits for this code.
+-- The look at what is due next begins where the claim ended. It is planned once for each connection: from a long queue
+-- it would be planned anew each time, for the same index scan that stops at its limit, at a fifth of the claim's cost.
+CREATE OR REPLACE FUNCTION public.claim_runs(
+    worker text, code_version text, max_runs integer, lease_seconds double precision
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    -- A variable, because an index cannot be searched for a function that is called anew for each row.
+    moment  timestamptz := pg_catalog.clock_timestamp();
+    mine    public.pipeline_runs[];
+    last_at timestamptz;
+    next_at timestamptz;
+BEGIN
+    -- The array keeps its plan (an index scan that stops after max_runs), whatever the planner believes of the table.
+    WITH claimed AS (
+        UPDATE public.pipeline_runs r
+           SET status = 'running', worker = claim_runs.worker, epoch = r.epoch + 1, attempts = r.attempts + 1,
+               started_at = CASE r.epoch WHEN 0 THEN moment ELSE r.started_at END,
+               lease_until = public.pipeline_lease_end(lease_seconds), error_message = NULL
+         WHERE r.id = ANY (ARRAY(
+                   SELECT q.id FROM public.pipeline_runs q
+                    WHERE q.status = 'queued' AND q.code_version = claim_runs.code_version AND q.run_at <= moment
+                    ORDER BY q.run_at, q.id LIMIT max_runs FOR UPDATE SKIP LOCKED))
+        RETURNING r AS run
+    )
+    SELECT pg_catalog.array_agg(c.run ORDER BY (c.run).run_at, (c.run).id), pg_catalog.max((c.run).run_at)
+      INTO mine, last_at FROM claimed c;
+    -- What was skipped before it is just being claimed by others.
+    SELECT q.run_at INTO next_at FROM public.pipeline_runs q
+     WHERE q.status = 'queued' AND q.code_version = claim_runs.code_version
+           AND q.run_at >= coalesce(last_at, '-infinity')
+     ORDER BY q.run_at LIMIT 1;
+    RETURN pg_catalog.jsonb_build_object(
+        'runs', (SELECT coalesce(pg_catalog.jsonb_agg(public.pipeline_handover(mine[n]) ORDER BY n), '[]')
+                   FROM pg_catalog.generate_subscripts(mine, 1) n),
+        -- GREATEST leaves nulls out, so it is asked for only where one waits.
+        'wait_seconds', CASE WHEN next_at IS NOT NULL
+            THEN GREATEST(EXTRACT(epoch FROM next_at - pg_catalog.clock_timestamp()), 0)::double precision END);
+END $$;
+
+-- One run that is to be carried out and has no living worker. Returns as pipeline_claim, or {"state": "ended", "run"}
+-- for one that failed or was cancelled: who wants it all the same resumes or enqueues it. LC006 where its owner is alive.
+CREATE OR REPLACE FUNCTION public.take_run(
+    run_id uuid, worker text, code_version text, lease_seconds double precision
+) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    known public.pipeline_runs := public.pipeline_locked(run_id);
+BEGIN
+    IF known.status IN ('failed', 'cancelled') THEN
+        RETURN pg_catalog.jsonb_build_object('state', 'ended', 'run', public.pipeline_run_json(known));
+    END IF;
+    RETURN public.pipeline_claim(known, worker, code_version, lease_seconds);
+END $$;
+
+-- Prolongs many leases at once. Returns {"<run id>": as pipeline_hold}.
+CREATE OR REPLACE FUNCTION public.renew_run_leases(leases jsonb) RETURNS jsonb
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT coalesce(pg_catalog.jsonb_object_agg(l.lease ->> 'run_id', public.pipeline_hold(l.lease)), '{}')
+      FROM (SELECT e.value AS lease FROM pg_catalog.jsonb_array_elements(leases) e ORDER BY e.value ->> 'run_id') l
+$$;
+
+-- Back to the queue without having used an attempt: its worker stops, or waits for a budget. Returns as
+-- pipeline_put_back.
+CREATE OR REPLACE FUNCTION public.release_run(lease jsonb, wait_seconds double precision, reason text) RETURNS text
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT public.pipeline_put_back(lease, 0, wait_seconds, reason)
+$$;
+
+-- Back to the queue after an attempt that failed for a reason that may pass. Returns as pipeline_put_back.
+CREATE OR REPLACE FUNCTION public.retry_run(lease jsonb, wait_seconds double precision, reason text) RETURNS text
+LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT public.pipeline_put_back(lease, 1, wait_seconds, reason)
+$$;
+
+-- What waits, for which code, since when and what for, and who works:
+-- {"waiting": [{code_version, due, delayed, due_since, next_at, reason}], "workers": [{worker, code_version, runs}]}
+-- `reason` is that of the delayed run whose turn comes first.
+CREATE OR REPLACE FUNCTION public.queue_status() RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    moment timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    RETURN pg_catalog.jsonb_build_object(
+        'waiting', (
+            SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(v) ORDER BY v.code_version), '[]') FROM (
+                SELECT q.code_version,
+                       pg_catalog.count(*) FILTER (WHERE q.run_at <= moment) AS due,
+                       pg_catalog.count(*) FILTER (WHERE q.run_at > moment) AS delayed,
+                       pg_catalog.min(q.run_at) FILTER (WHERE q.run_at <= moment) AS due_since,
+                       pg_catalog.min(q.run_at) FILTER (WHERE q.run_at > moment) AS next_at,
+                       (SELECT d.error_message FROM public.pipeline_runs d
+                         WHERE d.status = 'queued' AND d.code_version = q.code_version AND d.run_at > moment
+                         ORDER BY d.run_at LIMIT 1) AS reason
+                  FROM public.pipeline_runs q WHERE q.status = 'queued' GROUP BY q.code_version) v),
+        'workers', (
+            SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(w) ORDER BY w.worker), '[]') FROM (
+                SELECT r.worker, r.code_version, pg_catalog.count(*) AS runs
+                  FROM public.pipeline_runs r WHERE r.status = 'running' GROUP BY r.worker, r.code_version) w));
+END $$;
+
+-- What people and programs read of runs, and what people think of them.
+
+-- The run with its steps, in their order; without the bill's text and the steps' outputs.
+CREATE OR REPLACE FUNCTION public.get_run(run_id uuid) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    known public.pipeline_runs := public.pipeline_locked(run_id);
+BEGIN
+    RETURN public.pipeline_run_json(known) || pg_catalog.jsonb_build_object('steps', (
+        SELECT coalesce(pg_catalog.jsonb_agg(
+                   pg_catalog.jsonb_build_object(
+                       'key', s.key, 'step', s.step, 'model', s.model, 'status', s.status, 'timestamp', s."timestamp",
+                       'cost_nano', (c.cost_usd * 1000000000)::bigint, 'tokens_used', c.tokens_used,
+                       'latency_ms', c.latency_ms)
+                   ORDER BY s."position"), '[]')
+          FROM public.pipeline_steps s LEFT JOIN public.cost_tracking c ON c.id = s.reservation_id
+         WHERE s.run_id = known.id));
+END $$;
+
+-- wanted: {status, bill_id, limit}, each as one likes. The latest first, without their analyses.
+CREATE OR REPLACE FUNCTION public.list_runs(wanted jsonb DEFAULT '{}') RETURNS jsonb
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT coalesce(pg_catalog.jsonb_agg(public.pipeline_run_json(latest) - '{analysis_json,review_json}'::text[]
+                                         ORDER BY (latest).started_at DESC), '[]')
+      FROM (SELECT r AS latest FROM public.pipeline_runs r
+             WHERE (wanted ->> 'status' IS NULL OR r.status = wanted ->> 'status')
+                   AND (wanted ->> 'bill_id' IS NULL OR r.bill_id = wanted ->> 'bill_id')
+             ORDER BY r.started_at DESC
+             LIMIT LEAST(coalesce((wanted ->> 'limit')::integer, 50), 1000)) found_runs
+$$;
+
+-- What a person thinks of the analysis, from 0 to 1. Returns the run.
+CREATE OR REPLACE FUNCTION public.score_run(run_id uuid, quality double precision, note text DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    known public.pipeline_runs := public.pipeline_locked(run_id);
+BEGIN
+    IF (quality BETWEEN 0 AND 1) IS NOT TRUE THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC002',
+            MESSAGE = pg_catalog.format('a quality score is from 0 to 1, not %s', coalesce(quality::text, 'nothing'));
+    END IF;
+    UPDATE public.pipeline_runs r SET quality_score = quality, quality_note = note
+     WHERE r.id = known.id RETURNING * INTO known;
+    RETURN public.pipeline_run_json(known);
+END $$;
+
+-- For people: models next to each other, over the runs that started from start_date to end_date (UTC, both included).
+-- Costs and tokens are those of the model's own calls; `step` leaves only one step's calls.
+CREATE OR REPLACE FUNCTION public.compare_models(start_date date, end_date date, step text DEFAULT NULL)
+RETURNS TABLE (
+    model text, runs bigint, pass_rate numeric, avg_quality numeric, cost_per_run numeric, tokens_per_run numeric,
+    p50_latency_ms bigint, p95_latency_ms bigint
+)
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    WITH calls AS (
+        SELECT c.model, r.id, r.review_passed, r.quality_score, c.cost_usd, c.tokens_used, c.latency_ms
+          FROM public.pipeline_runs r JOIN public.cost_tracking c ON c.run_id = r.id::text
+         WHERE r.started_at >= compare_models.start_date::timestamp AT TIME ZONE 'UTC'
+               AND r.started_at < (compare_models.end_date + 1)::timestamp AT TIME ZONE 'UTC'
+               AND c.kind = 'chat' AND (compare_models.step IS NULL OR c.step = compare_models.step)
+    ), by_run AS (
+        SELECT c.model, c.id, c.review_passed, c.quality_score,
+               pg_catalog.sum(c.cost_usd) AS cost_usd, pg_catalog.sum(c.tokens_used) AS tokens
+          FROM calls c GROUP BY c.model, c.id, c.review_passed, c.quality_score
+    ), latency AS (
+        SELECT c.model,
+               pg_catalog.percentile_disc(0.5) WITHIN GROUP (ORDER BY c.latency_ms) AS p50,
+               pg_catalog.percentile_disc(0.95) WITHIN GROUP (ORDER BY c.latency_ms) AS p95
+          FROM calls c GROUP BY c.model
+    )
+    SELECT b.model, pg_catalog.count(*),
+           pg_catalog.round(pg_catalog.avg(b.review_passed::integer), 3),
+           pg_catalog.round(pg_catalog.avg(b.quality_score)::numeric, 3),
+           pg_catalog.round(pg_catalog.avg(b.cost_usd), 9),
+           pg_catalog.round(pg_catalog.avg(b.tokens), 1), l.p50, l.p95
+      FROM by_run b JOIN latency l ON l.model = b.model
+     GROUP BY b.model, l.p50, l.p95
+     ORDER BY b.model
+$$;
+
+-- Pipelines next to each other: old code against new, one combination of models against another. Reports for people
+-- (compare_pipelines) and for `llm-common compare` (compare_runs), over the same columns.
+
+-- One row for each spec, code version and combination of models among these runs, in the order of their first run. Runs
+-- that are still at work or wait are in none of the figures.
+--
+-- failed          those that ended without an analysis (cancelled ones too); cost_per_run has what they cost as well
+-- insufficient    completed ones that found no claim to be supported
+-- pass_rate       the share of completed ones whose last review passed
+-- avg_quality     of the scores that people gave (score_run); scored says how many
+-- avg_left_out    how many claims were left out of an analysis because their quotes or figures did not hold
+-- seconds         from the start of a completed run to its end
+CREATE OR REPLACE FUNCTION public.pipeline_comparison(run_ids uuid[])
+RETURNS TABLE (
+    spec text, code_version text, models jsonb, first_run timestamptz, runs bigint, completed bigint, failed bigint,
+    insufficient bigint, pass_rate numeric, avg_quality numeric, scored bigint, avg_left_out numeric,
+    avg_rounds numeric, cost_per_run numeric, tokens_per_run numeric, p50_seconds numeric, p95_seconds numeric
+)
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    WITH ended AS (
+        SELECT coalesce(r.input ->> 'spec', 'legislation') AS spec, r.code_version, r.models, r.started_at,
+               r.status = 'completed' AS done, r.analysis_json ->> 'status' = 'insufficient_evidence' AS insufficient,
+               r.review_passed, r.quality_score,
+               pg_catalog.jsonb_array_length(r.analysis_json -> 'unsupported') AS left_out,
+               (r.analysis_json ->> 'rounds')::integer AS rounds, paid.cost_usd, paid.tokens,
+               CASE WHEN r.status = 'completed' THEN EXTRACT(epoch FROM r.completed_at - r.started_at) END AS seconds
+          FROM public.pipeline_runs r
+          LEFT JOIN LATERAL (
+               SELECT coalesce(pg_catalog.sum(c.cost_usd), 0) AS cost_usd,
+                      coalesce(pg_catalog.sum(c.tokens_used), 0) AS tokens
+                 FROM public.cost_tracking c WHERE c.run_id = r.id::text) paid ON true
+         WHERE r.id = ANY (run_ids) AND r.status IN ('completed', 'failed', 'cancelled')
+    )
+    SELECT e.spec, e.code_version, e.models, pg_catalog.min(e.started_at), pg_catalog.count(*),
+           pg_catalog.count(*) FILTER (WHERE e.done), pg_catalog.count(*) FILTER (WHERE NOT e.done),
+           pg_catalog.count(*) FILTER (WHERE e.done AND e.insufficient),
+           pg_catalog.round(pg_catalog.avg(e.review_passed::integer) FILTER (WHERE e.done), 3),
+           pg_catalog.round(pg_catalog.avg(e.quality_score)::numeric, 3), pg_catalog.count(e.quality_score),
+           pg_catalog.round(pg_catalog.avg(e.left_out) FILTER (WHERE e.done), 2),
+           pg_catalog.round(pg_catalog.avg(e.rounds) FILTER (WHERE e.done), 2),
+           pg_catalog.round(pg_catalog.avg(e.cost_usd), 9), pg_catalog.round(pg_catalog.avg(e.tokens), 1),
+           pg_catalog.round((pg_catalog.percentile_cont(0.5) WITHIN GROUP (ORDER BY e.seconds))::numeric, 3),
+           pg_catalog.round((pg_catalog.percentile_cont(0.95) WITHIN GROUP (ORDER BY e.seconds))::numeric, 3)
+      FROM ended e
+     GROUP BY e.spec, e.code_version, e.models
+     ORDER BY pg_catalog.min(e.started_at), e.spec, e.code_version, e.models
+$$;
+
+-- For people: the runs that started from start_date to end_date (UTC, both included). With shared_only only subjects
+-- (bill and jurisdiction) that each of the compared ones completed, so that nobody wins by having had the easier bills.
+CREATE OR REPLACE FUNCTION public.compare_pipelines(
+    start_date date, end_date date, spec text DEFAULT 'legislation', shared_only boolean DEFAULT false
+)
+RETURNS TABLE (
+    code_version text, models jsonb, first_run timestamptz, runs bigint, completed bigint, failed bigint,
+    insufficient bigint, pass_rate numeric, avg_quality numeric, scored bigint, avg_left_out numeric,
+    avg_rounds numeric, cost_per_run numeric, tokens_per_run numeric, p50_seconds numeric, p95_seconds numeric
+)
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
+#variable_conflict use_column
+BEGIN
+    IF (start_date <= end_date) IS NOT TRUE THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC002', MESSAGE = pg_catalog.format(
+            'start_date %s must not be after end_date %s', start_date, end_date);
+    END IF;
+    RETURN QUERY
+        WITH wanted AS MATERIALIZED (
+            SELECT r.id, r.bill_id, r.jurisdiction, r.status,
+                   pg_catalog.dense_rank() OVER (ORDER BY r.code_version, r.models) AS contestant
+              FROM public.pipeline_runs r
+             WHERE r.started_at >= compare_pipelines.start_date::timestamp AT TIME ZONE 'UTC'
+                   AND r.started_at < (compare_pipelines.end_date + 1)::timestamp AT TIME ZONE 'UTC'
+                   AND coalesce(r.input ->> 'spec', 'legislation') = compare_pipelines.spec
+                   AND r.status IN ('completed', 'failed', 'cancelled')
+        ), shared AS (
+            SELECT w.bill_id, w.jurisdiction FROM wanted w WHERE w.status = 'completed'
+             GROUP BY w.bill_id, w.jurisdiction
+            HAVING pg_catalog.count(DISTINCT w.contestant) = (SELECT pg_catalog.max(a.contestant) FROM wanted a)
+        )
+        SELECT c.code_version, c.models, c.first_run, c.runs, c.completed, c.failed, c.insufficient, c.pass_rate,
+               c.avg_quality, c.scored, c.avg_left_out, c.avg_rounds, c.cost_per_run, c.tokens_per_run, c.p50_seconds,
+               c.p95_seconds
+          FROM public.pipeline_comparison(ARRAY(
+               SELECT w.id FROM wanted w
+                WHERE NOT compare_pipelines.shared_only
+                      OR (w.bill_id, w.jurisdiction) IN (SELECT s.bill_id, s.jurisdiction FROM shared s))) c;
+END $$;
+
+-- What Python calls: run_ids is a list of ids. Returns the rows of pipeline_comparison.
+CREATE OR REPLACE FUNCTION public.compare_runs(run_ids jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT coalesce(pg_catalog.jsonb_agg(
+               pg_catalog.to_jsonb(c) - 'cost_per_run'
+               || pg_catalog.jsonb_build_object('cost_per_run_nano', (c.cost_per_run * 1000000000)::bigint)
+               ORDER BY c.first_run, c.spec, c.code_version, c.models), '[]')
+      FROM public.pipeline_comparison(
+           ARRAY(SELECT e.value::uuid FROM pg_catalog.jsonb_array_elements_text(run_ids) e)) c
+$$;
+
+-- Only the owner and service_role may call what is defined here.
+SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
+  FROM pg_catalog.pg_proc p
+ WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
+   AND p.proname IN (
+        'pipeline_lease_end', 'pipeline_cost_nano', 'pipeline_run_json', 'pipeline_locked', 'pipeline_hold',
+        'pipeline_store', 'pipeline_claim', 'pipeline_exhaust', 'start_run', 'resume_run', 'renew_run_lease',
+        'finish_step', 'save_step', 'complete_run', 'stop_run', 'request_cancel', 'sweep_stale_runs',
+        'pipeline_handover', 'pipeline_put_back', 'enqueue_runs', 'claim_runs', 'take_run', 'renew_run_leases',
+        'release_run', 'retry_run', 'queue_status', 'get_run', 'list_runs', 'score_run', 'compare_models',
+        'pipeline_comparison', 'compare_pipelines', 'compare_runs');
+
+NOTIFY pgrst, 'reload schema';
