@@ -4,17 +4,20 @@ BIN := .venv/bin
 BILL := examples/bills/ab-1234.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs lock bench clean
+.PHONY: help demo test test-fast check format docs lock bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## analyse a bill on an embedded Postgres; offline unless a provider key is set
 	@$(BIN)/llm-common analyze $(BILL) --bill-id AB-1234 --jurisdiction California
 
 # Three processes on two cores: half of their time is waiting.
-test: .venv/installed ## the whole test suite
-	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
+test: .venv/installed ## the whole test suite, or PART=ledger (llm, search, pipeline, ...) of it
+	$(BIN)/pytest -n 3 --dist loadgroup $(wildcard $(if $(PART),tests/*/$(PART) tests/*/test_$(PART)*.py)) $(ARGS)
+
+test-fast: .venv/installed ## what needs no program, half a minute
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest -q -n 2 -m "not slow" tests/unit tests/contract $(ARGS)
 
 check: .venv/installed ## lint, format, types, import rules
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """A real Postgres in a temporary folder, and for each test a fresh copy of a migrated database."""
 
 import asyncio
+import os
 import shutil
 import signal
 import tempfile
@@ -26,7 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # No test measures time: on a busy machine one example may take a second.
 settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("fast", deadline=None, max_examples=15)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "untimed"))
 
 # A test's data need not survive a power cut.
 _FAST = ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "autovacuum = off")

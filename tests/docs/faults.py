@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Sequence
 
 from tests.docs.tables import table
-from tests.faults.fault_matrix import ATTEMPTS, CELLS, ENDPOINTS, ROWS, WAYS, Endpoint, Expected, Outcome, Row, Way
+from tests.faults.llm.fault_matrix import ATTEMPTS, CELLS, ENDPOINTS, ROWS, WAYS, Endpoint, Expected, Outcome, Row, Way
 
 __all__ = ["faults_page"]
 
 _HEAD = ("Fault", "Asked by", "Over", "It strikes once", "It strikes each time")
 _ABOUT = f"""# What comes of each fault
 
-One line for each fault and each way of asking; {len(CELLS)} cells, each run by `tests/faults/test_fault_matrix.py` on
-real HTTP and a real ledger, against what this table says. A call is given at most {ATTEMPTS} requests per model here,
-and one model; with a chain, the next model is asked where this one has failed for good.
+One line for each fault and each way of asking; {len(CELLS)} cells, each run by
+`tests/faults/llm/test_fault_matrix.py` on real HTTP and a real ledger, against what this table says. A call is given
+at most {ATTEMPTS} requests per model here, and one model; with a chain, the next model is asked where this one has
+failed for good.
 
 *Requests* are those that the provider saw. *No row*: the reserve was given back, nothing was charged. A row's cost is
 *counted* where the provider told usage or price, and *bound* where a part of it is the most that a request can cost,

@@ -8,7 +8,7 @@ import pytest
 
 from llm_common.cli.app import app
 from tests.docs.pages import DOCS, INDEX, generated_pages
-from tests.faults.fault_matrix import ROWS
+from tests.faults.llm.fault_matrix import ROWS
 
 PAGES = generated_pages()
 

@@ -210,6 +210,7 @@ def run(prepare: str = "", **environment: str) -> list[Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_count_needs_neither_network_nor_sdk(tmp_path: Path) -> None:
     """The vocabulary is read from LiteLLM's files, and the host's environment is as it was."""
     assert run() == [14, True, []]

@@ -146,6 +146,7 @@ def test_a_period_that_makes_no_sense_is_refused():
         Profiles(check_every=-1)
 
 
+@pytest.mark.slow
 def test_readers_in_threads_see_one_state_or_the_other(tmp_path):
     """Two values that always change together are never seen apart, however many read while it is written."""
     path = tmp_path / "llm_common.toml"

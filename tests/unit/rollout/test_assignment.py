@@ -197,6 +197,7 @@ def test_a_dear_arm_is_rolled_back():
     assert should_roll_back(dear, ArmStats(calls=100, priced=100, mean_cost_nano=0.0, sd_cost_nano=0.0), RULE) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("true_rate", "least", "most"), [(0.01, 0, 0), (0.03, 0, 4), (0.10, 90, 100), (0.30, 100, 100)]
 )

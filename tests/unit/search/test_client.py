@@ -287,6 +287,7 @@ async def test_at_most_concurrency_searches_run_at_once(search, fake_provider):
     assert ledger.most == 3
 
 
+@pytest.mark.slow
 async def test_a_crowd_of_many_searches_waits_for_its_turn(search, fake_provider):
     """Many runs at once search two hundred queries at a time between them, and all of them are answered."""
     fake_provider.script(*[Reply(results=(HIT,), delay=1.5)] * 200)

@@ -13,6 +13,8 @@ import pytest
 from llm_common.models import ToolCall, Usage
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply, TokenPrice
 
+pytestmark = pytest.mark.slow
+
 HELLO = [{"role": "user", "content": "hello there"}]
 BODY = {"model": "claude", "max_tokens": 100, "messages": HELLO}
 WEATHER = {

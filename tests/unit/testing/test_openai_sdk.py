@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from llm_common.models import ToolCall, Usage
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply, TokenPrice
 
+pytestmark = pytest.mark.slow
+
 HELLO = [{"role": "user", "content": "hello there"}]
 WEATHER = {
     "type": "function",

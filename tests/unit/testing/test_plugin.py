@@ -83,6 +83,8 @@ def test_importing_costs_nothing(module: str) -> None:
 import json, sys, pytest
 before = set(sys.modules)
 import {module}
+
+pytestmark = pytest.mark.slow
 print(json.dumps(sorted({{name.split('.')[0] for name in set(sys.modules) - before}})))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -23,7 +23,7 @@ from llm_common.search.retrying import RetryPolicy as SearchRetryPolicy
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.analyst import answer_chat, answer_search
 
-BILL_FILE = Path(__file__).parents[2] / "examples" / "bills" / "ab-1234.txt"
+BILL_FILE = Path(__file__).parents[3] / "examples" / "bills" / "ab-1234.txt"
 BILL = BILL_FILE.read_text()
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}

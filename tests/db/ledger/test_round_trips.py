@@ -2,7 +2,7 @@
 
 An unbudgeted call could do with one, a row written afterwards. But a process that is killed in between would then leave
 nothing of a call that was paid, and the next budget would not know of it: the row of a paid call begins before it.
-Sending the reserve without waiting for it is no way out: tests/faults/test_pooler.py shows one that is lost.
+Sending the reserve without waiting for it is no way out: tests/faults/ledger/test_pooler.py shows one that is lost.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ from llm_common.models import Completion
 from llm_common.settings import Settings
 from llm_common.testing import FakeProvider
 from tests.conftest import PostgresServer
-from tests.faults.fault_matrix import ATTEMPTS, CELLS, ENDPOINTS, SHORT, Cell, Outcome
+from tests.faults.llm.fault_matrix import ATTEMPTS, CELLS, ENDPOINTS, SHORT, Cell, Outcome
 
 pytestmark = [
     # One loop, one client for each wire and one database: each cell finds what the one before it left.

@@ -27,7 +27,7 @@ from llm_common.pipeline import BillAnalysis, Item, PipelineEvent
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply, SearchRequest
 from llm_common.testing.analyst import answer_chat, answer_search
 
-BILLS = Path(__file__).parents[2] / "examples" / "bills"
+BILLS = Path(__file__).parents[3] / "examples" / "bills"
 BILL = (BILLS / "ab-1234.txt").read_text()
 MODEL = "openrouter/z-ai/glm-5.3"  # OpenRouter tells its price, so ledger and provider can be compared to the cent
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}

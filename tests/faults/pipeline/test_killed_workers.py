@@ -17,7 +17,7 @@ import pytest
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
 from llm_common.testing import FakeProvider
 from llm_common.testing.analyst import answer_search
-from tests.faults.killed_runs import (
+from tests.faults.pipeline.killed_runs import (
     MODELS,
     STEPS,
     Provider,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.docs.schema import schema_of
 
-PAGE = Path(__file__).parents[2] / "docs" / "schema.sql"
+PAGE = Path(__file__).parents[3] / "docs" / "schema.sql"
 
 
 def test_the_schema_page_is_current(dsn: str) -> None:

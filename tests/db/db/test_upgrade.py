@@ -9,7 +9,7 @@ from llm_common.db.database import Database
 from tests.support.catalog import objects, rows_by_table
 
 #: `pg_dump` of a database that the 22 files before the first release had migrated, with rows in all of its tables.
-NOVEMBER = Path(__file__).parents[1] / "fixtures" / "database_of_november_2026.sql"
+NOVEMBER = Path(__file__).parents[2] / "fixtures" / "database_of_november_2026.sql"
 
 
 async def test_a_database_of_november_2026_becomes_the_one_of_today(empty_dsn: str, dsn: str) -> None:

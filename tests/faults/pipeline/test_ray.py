@@ -30,8 +30,8 @@ from llm_common.pipeline.engines.ray_actor import PipelineActor
 from llm_common.pipeline.engines.ray_connection import connected
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.analyst import answer_search
-from tests.faults import ray_host
-from tests.faults.killed_runs import (
+from tests.faults.pipeline import ray_host
+from tests.faults.pipeline.killed_runs import (
     MODELS,
     Provider,
     every_run_completed_once,
@@ -52,7 +52,9 @@ _log = logging.getLogger(__name__)
 
 RUNS = int(os.environ.get("LLM_COMMON_KILL_RUNS", "12"))
 PROGRAM = str(Path(__file__).with_name("ray_cluster.py"))
-BILLS, DUTIES, BROKEN, TWICE = (f"tests.faults.ray_host:{name}" for name in ("bills", "duties", "broken", "twice"))
+BILLS, DUTIES, BROKEN, TWICE = (
+    f"tests.faults.pipeline.ray_host:{name}" for name in ("bills", "duties", "broken", "twice")
+)
 
 
 class Cluster:

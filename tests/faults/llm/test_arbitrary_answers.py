@@ -25,7 +25,7 @@ from llm_common.llm_client import LLMClient
 from llm_common.money import to_nano
 from llm_common.settings import Settings
 from llm_common.testing import FakeProvider
-from tests.faults.fault_matrix import ENDPOINTS, Endpoint
+from tests.faults.llm.fault_matrix import ENDPOINTS, Endpoint
 from tests.unit.llm.test_response_parsing import shaped
 
 pytestmark = [

@@ -12,8 +12,8 @@ import pytest
 from llm_common import AnalysisPipeline, Database, LLMClient, WebSearchClient
 from llm_common.testing import FakeProvider
 from llm_common.testing.analyst import answer_search
-from tests.faults.killed_runs import MODELS, Provider, items
-from tests.faults.test_shared_limits import BURST, PACE, PER_MINUTE
+from tests.faults.llm.test_shared_limits import BURST, PACE, PER_MINUTE
+from tests.faults.pipeline.killed_runs import MODELS, Provider, items
 from tests.support.onlooker import rows
 from tests.support.programs import Program, running
 

@@ -26,7 +26,7 @@ from llm_common.models import Outcome, PlannedCall
 from llm_common.testing import FakeProvider
 from llm_common.testing.analyst import answer_chat, answer_search
 
-BILL = Path(__file__).parents[2] / "examples" / "bills" / "ab-1234.txt"
+BILL = Path(__file__).parents[3] / "examples" / "bills" / "ab-1234.txt"
 MODELS: dict[str, str] = dict.fromkeys(("research", "generate", "review"), "openrouter/z-ai/glm-5.3")
 #: As conftest.py sets it.
 SERVER_CONNECTIONS = 2
