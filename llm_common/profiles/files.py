@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from llm_common._text.redaction import holds_key
 from llm_common.exceptions import ConfigurationError
-from llm_common.llm.redaction import holds_key
 
 __all__ = ["NAMES", "FileState", "find", "read", "refuse_secrets", "secrets_in", "state_of"]
 
