@@ -3,6 +3,7 @@
 LLMCommonError
 ├── ConfigurationError          a key, a URL or a setting is missing or wrong; nothing was sent
 ├── InvalidInputError           an argument is not usable; nothing was sent and nothing changed
+│   └── UnknownArgumentError    a call has no argument of that name
 ├── LLMError                    a model call did not give an answer
 │   ├── BudgetExceededError     the worst case of the call does not fit a budget; nothing was sent
 │   ├── ModelNotFoundError      nobody knows a model of that name
@@ -73,6 +74,7 @@ __all__ = [
     "SearchQuotaError",
     "StreamInterruptedError",
     "StructuredOutputError",
+    "UnknownArgumentError",
 ]
 
 
@@ -86,6 +88,10 @@ class ConfigurationError(LLMCommonError):
 
 class InvalidInputError(LLMCommonError, ValueError):
     """An argument is not usable. Nothing was sent and nothing was changed."""
+
+
+class UnknownArgumentError(InvalidInputError, TypeError):
+    """A call has no argument of that name. The message names the nearest one, or where the argument belongs."""
 
 
 class LLMError(LLMCommonError):

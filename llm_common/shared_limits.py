@@ -24,9 +24,9 @@ from llm_common.exceptions import DatabaseError, DatabaseUnavailableError
 from llm_common.llm.limits.local import LocalLimits
 from llm_common.llm.limits.rules import (
     WAITING_SHARE,
-    Claim,
     Demand,
     LimitName,
+    LimitRequest,
     Permit,
     Refusal,
     demands_of,
@@ -86,7 +86,7 @@ class SharedLimits:
         self._away_until = 0.0
         self._warned = False
 
-    async def acquire(self, claim: Claim, *, patience: float) -> Permit:
+    async def acquire(self, claim: LimitRequest, *, patience: float) -> Permit:
         """See `Limiter.acquire`. Raises `MigrationError` where the database lacks our schema."""
         ends = time.monotonic() + patience
         try:
@@ -112,7 +112,7 @@ class SharedLimits:
     def _is_away(self) -> bool:
         return time.monotonic() < self._away_until
 
-    async def _in_line(self, claim: Claim, ends: float) -> Permit | None:
+    async def _in_line(self, claim: LimitRequest, ends: float) -> Permit | None:
         """None: the database is away."""
         if self._is_away:
             return None
@@ -142,7 +142,7 @@ class SharedLimits:
                 lines.pop(keys, None)
 
     async def _at_the_front(
-        self, line: _Line, claim: Claim, demands: tuple[Demand, ...], began: float, ends: float
+        self, line: _Line, claim: LimitRequest, demands: tuple[Demand, ...], began: float, ends: float
     ) -> Permit | None:
         deadline = began + (ends - began) / WAITING_SHARE
         # The one before may have found out that the database is away.

@@ -24,7 +24,7 @@ from llm_common.search.cached_search import CachedSearch
 from llm_common.search.entry import Entry
 from llm_common.search.fallback import Chain
 from llm_common.search.outcome import SearchOutcome
-from llm_common.search.paid_search import Payer, Upstream
+from llm_common.search.paid_search import PaidSearch, Payer
 from llm_common.search.postgres_cache import CacheTimes, SharedCache
 from llm_common.search.provider_search import OneProvider
 from llm_common.search.providers.protocol import SearchProvider
@@ -146,7 +146,7 @@ class WebSearchClient:
             provider = make_provider(provider, key, url, self._settings, self._db)
         own_price = self._price_nano if first else None
         price_nano = to_nano(provider.price_usd) if own_price is None else own_price
-        upstream = Upstream(
+        paid_search = PaidSearch(
             provider,
             price_nano=price_nano,
             price_source="map" if own_price is None else "override",
@@ -156,7 +156,7 @@ class WebSearchClient:
         shared = SharedCache(self._db.search_cache, self._times, self._outage) if self._db else None
         cached = CachedSearch(
             provider,
-            upstream,
+            paid_search,
             self._memory,
             shared if self._times.shared > 0 else None,
             statistics,

@@ -1,27 +1,19 @@
-"""The money of one call: reserved before the first request, grown before a further one, closed exactly once."""
+"""The money of one call: what its attempts were charged, and what is set aside for those in flight."""
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from functools import reduce
 from operator import add
-from typing import Any, TypeAlias
 
-from llm_common._runtime.shielding import uninterrupted
-from llm_common.exceptions import DatabaseError, LLMError
+from llm_common.exceptions import LLMError
+from llm_common.ledger.paid_call import PaidCall
 from llm_common.ledger.protocol import Ledger, budgets_that_bind
-from llm_common.llm.candidates import Candidate, Charge
-from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource, Reservation
+from llm_common.llm.candidates import CallPlan, Candidate, Charge
+from llm_common.models import CallStatus, Outcome, PriceSource
 from llm_common.money import to_usd
 from llm_common.usage import Attempt, Usage
 
-__all__ = ["Account", "Plan"]
-
-#: The call as it is planned when its first request goes to a candidate and costs at most so many nano-dollars.
-Plan: TypeAlias = Callable[[Candidate, int], PlannedCall]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Account"]
 
 #: Best first: a sum is known only as well as the worst of its parts.
 _CERTAINTY: tuple[PriceSource, ...] = ("provider", "override", "map", "estimate")
@@ -33,11 +25,10 @@ class Account:
     Belongs to one call on one event loop; several requests of it may be in flight at a time.
     """
 
-    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+    def __init__(self, ledger: Ledger, plan: CallPlan) -> None:
         self._ledger = ledger
         self._plan = plan
-        self._reservation: Reservation | None = None
-        self._reserved_nano = 0
+        self._paid = PaidCall(ledger)
         #: What the requests may cost that are in flight: covered, and not noted yet.
         self._in_flight_nano = 0
         self._covering = asyncio.Lock()
@@ -85,42 +76,23 @@ class Account:
         # One after the other: a second request must see what the first had set aside.
         async with self._covering:
             model, provider = candidate.route.asked, candidate.route.provider
-            if self._reservation is None:
+            if not self._paid.is_open:
                 self._payee = (model, provider)
-                await self._open(self._plan(candidate, bound_nano))
-            missing = max(0, self.spent_nano + self._in_flight_nano + bound_nano - self._reserved_nano)
+                await self._paid.reserve(self._plan.for_candidate(candidate, bound_nano))
+                self._asked = {model}
+            missing = max(0, self.spent_nano + self._in_flight_nano + bound_nano - self._paid.reserved_nano)
             if missing or self._is_new_to_a_budget(candidate):
-                await self._finished(self._extend(missing, model, provider))
+                await self._paid.extend(missing, model=model, provider=provider)
+                self._asked.add(model)
             self._in_flight_nano += bound_nano
-
-    async def _extend(self, missing: int, model: str, provider: str) -> None:
-        assert self._reservation is not None
-        self._reservation = await self._ledger.extend(self._reservation, missing, model=model, provider=provider)
-        self._reserved_nano += missing
-        self._asked.add(model)
 
     def _is_new_to_a_budget(self, candidate: Candidate) -> bool:
         """Whether a budget of this model's has yet to hear of the call."""
         model = candidate.route.asked
         if model in self._asked:
             return False
-        limits = budgets_that_bind(self._plan(candidate, 0), self._ledger.budgets)
+        limits = budgets_that_bind(self._plan.for_candidate(candidate, 0), self._ledger.budgets)
         return any(scope == f"model:{model}" for scope, _ in limits)
-
-    async def _open(self, planned: PlannedCall) -> None:
-        try:
-            await self._finished(self._reserve(planned))
-        except asyncio.CancelledError:
-            # Nothing was sent; left alone, the reserve would expire and be charged.
-            if self._reservation is not None:
-                await self._finished(self._ledger.release(self._reservation))
-                self._reservation = None
-            raise
-
-    async def _reserve(self, planned: PlannedCall) -> None:
-        self._reservation = await self._ledger.reserve(planned)
-        self._reserved_nano = planned.bound_nano
-        self._asked = {planned.model}
 
     def note(
         self, candidate: Candidate, charge: Charge, error: BaseException | None, seconds: float, *, covered: int
@@ -149,23 +121,10 @@ class Account:
         self, status: CallStatus, seconds: float, *, answered_by: str | None = None, answer: str | None = None
     ) -> None:
         """Settle the truth, or give the reserve back if nothing was charged. Finishes also when cancelled."""
-        if self._reservation is None:
-            return
-        reservation, self._reservation = self._reservation, None
         if status != "ok" and self.spent_nano == 0:
-            ending = self._ledger.release(reservation)
-        else:
-            ending = self._ledger.settle(reservation, self._outcome(status, seconds, answered_by, answer))
-        try:
-            await self._finished(ending)
-        except DatabaseError as error:
-            # A paid answer is not thrown away: the reservation stands, and is charged at its bound when it expires.
-            _log.error("call %s was not settled, its reserve will be charged instead: %s", reservation.id, error)
-
-    def _finished(self, work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-        """What the ledger is asked for, carried to its end also when the call is cancelled meanwhile."""
-        # A task of its own costs as much CPU as all that a ledger in memory does.
-        return uninterrupted(work) if self._ledger.waits else work
+            await self._paid.release()
+        elif self._paid.is_open:
+            await self._paid.settle(self._outcome(status, seconds, answered_by, answer))
 
     def _outcome(self, status: CallStatus, seconds: float, answered_by: str | None, answer: str | None) -> Outcome:
         model, provider = self._payee

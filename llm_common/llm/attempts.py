@@ -1,4 +1,4 @@
-"""Ask one candidate after the other until one answers: cover, send, charge, judge, again."""
+"""Runs the attempts of one call: reserve, send, classify, record, then retry or fall back."""
 
 import asyncio
 import logging
@@ -27,10 +27,10 @@ from llm_common.llm.hooks import CallHooks
 from llm_common.llm.limits.gate import FREE, Gate, Turn, tokens_of
 from llm_common.llm.retrying import RetryPolicy, decide
 from llm_common.llm.structured.output_modes import FINAL_REASONS, instance_in, misfit, reask, unwrapped
-from llm_common.llm.structured.schema import SchemaMismatchError
+from llm_common.llm.structured.schema import OutputSpec, SchemaMismatchError
 from llm_common.llm.wire import WireAnswer
 
-__all__ = ["Answer", "Asking", "Deadline"]
+__all__ = ["Answer", "CallExecution", "Deadline"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Answer:
 
 
 @value
-class Asking:
+class CallExecution:
     """How one call is carried through: what holds for each of its attempts."""
 
     question: Question
@@ -86,13 +86,13 @@ class Asking:
     def answer(self) -> Awaitable[Answer]:
         """The first good answer. Raises the one candidate's error, or `AllModelsFailed` with everybody's."""
         if self.hedge_after is None:
-            return self.first_good(self._answer_of)
+            return self.first_success(self._answer_of)
         return self._hedged(self.hedge_after)
 
     async def _hedged(self, after: float) -> Answer:
         chain = self._chain()
         answer = await first_answer(
-            self._first_good_of(chain, self._answer_of),
+            self._none_on_failure(chain),
             partial(self._hedge, chain),
             after=after,
             is_over=lambda: chain.is_over,
@@ -102,19 +102,22 @@ class Asking:
         self.account.answered_by(answer.candidate)
         return answer
 
-    async def first_good(self, ask: Callable[[Candidate, bool], Awaitable[T]]) -> T:
-        """`ask(candidate, more_candidates)` each in turn, while their errors are of a kind that another may avoid."""
-        chain = self._chain()
-        answer = await self._first_good_of(chain, ask)
-        if answer is None:
-            raise self._final(chain.errors)
-        return answer
+    async def _none_on_failure(self, chain: Chain) -> Answer | None:
+        """None where nobody of the chain answered: a request beside it may still do so."""
+        try:
+            return await self.first_success(self._answer_of, chain)
+        except LLMError:
+            return None
 
     def _chain(self) -> Chain:
         return Chain(self.candidates, self.breakers, on_content_policy=self.fallback_on_content_policy)
 
-    async def _first_good_of(self, chain: Chain, ask: Callable[[Candidate, bool], Awaitable[T]]) -> T | None:
-        """None where nobody answered; the chain has their errors."""
+    async def first_success(self, ask: Callable[[Candidate, bool], Awaitable[T]], chain: Chain | None = None) -> T:
+        """`ask(candidate, more_candidates)` each in turn, while their errors are of a kind that another may avoid.
+
+        Raises the one candidate's error, or `AllModelsFailed` with everybody's; `chain` has them all.
+        """
+        chain = chain or self._chain()
         while (candidate := chain.next()) is not None:
             if self.hooks is not None and chain.errors:
                 await self._tell_of_fallback(self.hooks, chain.errors, candidate)
@@ -124,7 +127,7 @@ class Asking:
                 chain.failed(candidate, error)
                 if not self.deadline.left():
                     break
-        return None
+        raise self._final(chain.errors)
 
     async def _hedge(self, chain: Chain) -> Answer | None:
         """The answer of one more candidate, or of the only one asked again; None where there is none to be had.
@@ -190,12 +193,23 @@ class Asking:
                     await self.hooks.retrying(error, model=model, attempt=attempt, next_model=model, wait=decision.wait)
                 await asyncio.sleep(decision.wait)
 
-    async def _answer_of(self, candidate: Candidate, more_candidates: bool) -> Answer:  # noqa: FBT001
-        messages, output = self.question.messages, self.question.output
+    def _answer_of(self, candidate: Candidate, more_candidates: bool) -> Awaitable[Answer]:  # noqa: FBT001
+        output = self.question.output
+        if output is None:
+            return self.retrying(candidate, more_candidates, partial(self._send, candidate, self.question.messages))
+        return self._structured(candidate, more_candidates, output)
+
+    async def _structured(
+        self,
+        candidate: Candidate,
+        more_candidates: bool,  # noqa: FBT001
+        output: OutputSpec[Any],
+    ) -> Answer:
+        """An answer that fits `output`; a misfit is asked for again, with what is wrong with it."""
+        messages = self.question.messages
         for reasks_left in range(self.question.reasks, -1, -1):
-            wire = await self.retrying(candidate, more_candidates, partial(self._send, candidate, messages))
-            if output is None:
-                return Answer(candidate, wire, None)
+            sent = await self.retrying(candidate, more_candidates, partial(self._send, candidate, messages))
+            wire = sent.wire
             answer = unwrapped(output, self.question.tools, wire)
             try:
                 return Answer(candidate, answer, instance_in(output, self.question.tools, answer))
@@ -207,16 +221,16 @@ class Asking:
                 messages = reask(messages, output, self.question.tools, wire, mismatch)
         raise AssertionError("the loop above returns or raises")
 
-    def _send(self, candidate: Candidate, messages: Messages) -> Awaitable[WireAnswer]:
+    def _send(self, candidate: Candidate, messages: Messages) -> Awaitable[Answer]:
         if self.gate is None:
             return self._exchange(candidate, messages, FREE)
         return self._in_turn(candidate, messages)
 
-    async def _in_turn(self, candidate: Candidate, messages: Messages) -> WireAnswer:
+    async def _in_turn(self, candidate: Candidate, messages: Messages) -> Answer:
         # Money is set aside when the request's turn has come, so that those who wait in line hold none.
         async with self.turn(candidate, messages) as turn:
             answer = await self._exchange(candidate, messages, turn)
-            turn.used(answer.usage)
+            turn.used(answer.wire.usage)
             return answer
 
     def turn(self, candidate: Candidate, messages: Messages) -> Turn:
@@ -227,7 +241,7 @@ class Asking:
         """The same for a request that will probably use `tokens()`."""
         return FREE if self.gate is None else self.gate.turn(candidate, tokens, self.deadline.left_for(candidate))
 
-    async def _exchange(self, candidate: Candidate, messages: Messages, turn: Turn) -> WireAnswer:
+    async def _exchange(self, candidate: Candidate, messages: Messages, turn: Turn) -> Answer:
         request = candidate.request(self.question, messages)
         bound = candidate.bound(self.question, request)
         await self.account.cover(candidate, bound)
@@ -245,7 +259,7 @@ class Asking:
         self.breakers.succeeded(candidate.circuit)
         charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)
         self.account.note(candidate, charge, None, time.monotonic() - started, covered=bound)
-        return answer
+        return Answer(candidate, answer, None)
 
     def failed(self, candidate: Candidate, error: LLMError, *, bound: int, seconds: float) -> None:
         """Write a failed attempt down, and charge what the provider may bill for it all the same."""

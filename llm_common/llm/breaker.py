@@ -90,7 +90,7 @@ class Breakers:
         self._circuits: dict[tuple[str, str], Circuit] = {}
 
     def admit(self, key: tuple[str, str]) -> bool:
-        """Ask before sending; a half-open circuit's one probe is taken by asking."""
+        """Ask before sending; a half-open circuit's one probe is taken by execution."""
         with self._guard:
             circuit, now = self._circuits.get(key), self._clock()
             if circuit is None or circuit.opened_at is None:

@@ -17,7 +17,7 @@ from llm_common._runtime.single_flight import SingleFlight
 from llm_common.exceptions import BudgetExceededError, DatabaseError, DeadlineExceededError, LLMError
 from llm_common.ledger.protocol import Ledger, RecordingLedger
 from llm_common.llm.arguments import CallOptions
-from llm_common.llm.attempts import Asking
+from llm_common.llm.attempts import CallExecution
 from llm_common.llm.completion import completion_of
 from llm_common.llm.response_key import response_key
 from llm_common.llm.stored_answer import Lookup, Owner, ResponseCache, StoredAnswer, storable
@@ -25,7 +25,7 @@ from llm_common.llm.structured.schema import SchemaMismatchError, parse
 from llm_common.models import Completion, Outcome, PlannedCall
 from llm_common.usage import Usage
 
-__all__ = ["CachedCompleting"]
+__all__ = ["CachedCompletion"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +34,14 @@ _log = logging.getLogger(__name__)
 class _Call:
     """`keys` are those of the candidates, in their order."""
 
-    asking: Asking
+    execution: CallExecution
     options: CallOptions
     ledger: Ledger
     owner: Owner
     keys: tuple[str, ...]
 
 
-class CachedCompleting:
+class CachedCompletion:
     """Calls of one client, of one project. Equal calls at once are one."""
 
     def __init__(self, cache: ResponseCache, project: str) -> None:
@@ -50,17 +50,17 @@ class CachedCompleting:
         self._flights: SingleFlight[Completion[Any]] = SingleFlight(_cut_off)
         self._recording = Outage("the ledger", "answers from the response cache are not recorded")
 
-    async def completion_of(self, asking: Asking, options: CallOptions, ledger: Ledger) -> Completion[Any]:
+    async def completion_of(self, execution: CallExecution, options: CallOptions, ledger: Ledger) -> Completion[Any]:
         """Like `completing.completion_of`. An answer that was asked for just now by somebody else counts as stored."""
-        call = self._call(asking, options, ledger)
+        call = self._call(execution, options, ledger)
         # A ledger that stores the answer with its money wants one that was paid.
         if call is None or ledger.wants_answer:
-            return await completion_of(asking)
+            return await completion_of(execution)
         lookup = await self._look(call.keys[0])
         if lookup.answer is not None and (stored := self._served(call, lookup.answer)) is not None:
             return await self._end(call, stored)
         # Calls that may end differently are not one.
-        flight = " ".join((*call.keys, *(["policy"] if asking.fallback_on_content_policy else [])))
+        flight = " ".join((*call.keys, *(["policy"] if execution.fallback_on_content_policy else [])))
         if self._flights.under_way(flight) is None:
             return await self._flights.run_while_wanted(flight, lambda: self._ask(call, lookup.ticket))
         return await self._follow(call, flight, lookup.ticket)
@@ -69,18 +69,18 @@ class CachedCompleting:
         """Let what is under way on the running loop land, for a few seconds; cancel the rest."""
         await self._flights.aclose()
 
-    def _call(self, asking: Asking, options: CallOptions, ledger: Ledger) -> _Call | None:
+    def _call(self, execution: CallExecution, options: CallOptions, ledger: Ledger) -> _Call | None:
         owner = Owner(self._project, options.user_id)
         keys = tuple(
             response_key(
-                candidate.request(asking.question, asking.question.messages),
+                candidate.request(execution.question, execution.question.messages),
                 project=owner.project,
                 user_id=owner.user_id,
             )
-            for candidate in asking.candidates
+            for candidate in execution.candidates
         )
         known = tuple(key for key in keys if key is not None)
-        return _Call(asking, options, ledger, owner, known) if len(known) == len(keys) else None
+        return _Call(execution, options, ledger, owner, known) if len(known) == len(keys) else None
 
     async def _look(self, key: str) -> Lookup:
         try:
@@ -90,10 +90,10 @@ class CachedCompleting:
             return Lookup()
 
     async def _ask(self, call: _Call, ticket: str | None) -> Completion[Any]:
-        completion = await completion_of(call.asking)
+        completion = await completion_of(call.execution)
         answer = None if ticket is None else storable(completion)
         if ticket is not None and answer is not None:
-            asked = [candidate.route.asked for candidate in call.asking.candidates]
+            asked = [candidate.route.asked for candidate in call.execution.candidates]
             key = call.keys[asked.index(completion.model)]
             try:
                 await self._cache.put(key, call.owner, answer, ticket=ticket)
@@ -103,12 +103,12 @@ class CachedCompleting:
 
     async def _follow(self, call: _Call, flight: str, ticket: str | None) -> Completion[Any]:
         """Wait for somebody else's equal call, no longer than this one may take."""
-        deadline = call.asking.deadline
+        deadline = call.execution.deadline
         try:
             async with asyncio.timeout(deadline.left()):
                 completion = await self._flights.run_while_wanted(flight, lambda: self._ask(call, ticket))
         except TimeoutError:
-            route = call.asking.candidates[0].route
+            route = call.execution.candidates[0].route
             raise DeadlineExceededError(
                 f"an equal call to {route.asked} was still under way after {deadline.seconds:g} s; raise timeout",
                 provider=route.provider,
@@ -125,7 +125,7 @@ class CachedCompleting:
 
     def _served(self, call: _Call, answer: StoredAnswer) -> Completion[Any] | None:
         """The stored answer as this call's; None where it does not fit what this call validates with."""
-        output, route = call.asking.question.output, call.asking.candidates[0].route
+        output, route = call.execution.question.output, call.execution.candidates[0].route
         parsed: Any = None
         if output is not None and answer.text:
             try:
@@ -144,13 +144,13 @@ class CachedCompleting:
             answered_by=answer.answered_by,
             provider=answer.provider,
             attempts=(),
-            seconds=time.monotonic() - call.asking.deadline.began,
+            seconds=time.monotonic() - call.execution.deadline.began,
             from_cache=True,
             cached_usage=answer.used,
         )
 
     async def _end(self, call: _Call, completion: Completion[Any]) -> Completion[Any]:
-        hooks = call.asking.hooks
+        hooks = call.execution.hooks
         if hooks is not None:
             await hooks.before()
         await self._record(call, completion)
@@ -162,10 +162,10 @@ class CachedCompleting:
         """The failure of the call that was waited for. What it cost is in the other's error, once."""
         own = copy.copy(error)
         own.attempts, own.cost_usd = (), Decimal(0)
-        hooks = call.asking.hooks
+        hooks = call.execution.hooks
         if hooks is not None:
             await hooks.before()
-            await hooks.after(time.monotonic() - call.asking.deadline.began, answer=None, error=own)
+            await hooks.after(time.monotonic() - call.execution.deadline.began, answer=None, error=own)
         return own
 
     async def _record(self, call: _Call, completion: Completion[Any]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -11,15 +11,24 @@ from llm_common._text.tokens import count
 from llm_common.exceptions import ConfigurationError, ContextWindowError
 from llm_common.ledger.protocol import Ledger, budgets_that_bind
 from llm_common.llm.account import Account
-from llm_common.llm.arguments import CallOptions, options_of, question_of
-from llm_common.llm.attempts import Asking, Deadline
+from llm_common.llm.arguments import (
+    CallOptions,
+    CallRequest,
+    Method,
+    embedding_extra,
+    options_of,
+    question_of,
+    refuse_unknown,
+)
+from llm_common.llm.attempts import CallExecution, Deadline
 from llm_common.llm.breaker import Breakers
-from llm_common.llm.candidates import Candidate, Question
+from llm_common.llm.cached_completion import CachedCompletion
+from llm_common.llm.candidates import CallPlan, Candidate, Question
 from llm_common.llm.catalogue.catalogue import Catalogue
 from llm_common.llm.catalogue.model_info import ModelInfo
 from llm_common.llm.completion import completion_of
-from llm_common.llm.embedding import BatchedAsking, refuse_long_texts
-from llm_common.llm.embedding_batches import EmbeddingOrder, batches_of, most_texts
+from llm_common.llm.embedding import EmbeddingExecution, refuse_long_texts
+from llm_common.llm.embedding_batches import EmbeddingOrder, batches_of, checked_texts, most_texts
 from llm_common.llm.hooks import CallHooks, CallView, Hooks
 from llm_common.llm.limits.gate import Gate
 from llm_common.llm.limits.local import LocalLimits
@@ -28,9 +37,10 @@ from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.profile import NO_PROFILE, Profile
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.llm.routing import resolve
+from llm_common.llm.stored_answer import ResponseCache
 from llm_common.llm.streaming import CompletionStream, Patience
 from llm_common.llm.wire import Route, Wire, WireName
-from llm_common.models import Budget, CallKind, Completion, PlannedCall, PriceSource
+from llm_common.models import Budget, CallKind, PriceSource
 from llm_common.settings import Settings, UnknownPricePolicy
 
 __all__ = ["CallFactory", "ClientConfig"]
@@ -62,12 +72,16 @@ class ClientConfig:
     hooks: Hooks | None = None
     limits: Mapping[str, Limits] = field(default_factory=dict[str, Limits])
     limiter: Limiter | None = None
+    response_cache: ResponseCache | None = None
+    #: Whose the stored answers are.
+    project: str = "default"
 
 
 class CallFactory:
     """Makes calls for one client: owns its wires and its view of the catalogue."""
 
-    question = staticmethod(question_of)
+    #: An execution's answer as a `Completion`, settled. Here, so that no call pays for an import.
+    completion_of = staticmethod(completion_of)
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
@@ -76,43 +90,64 @@ class CallFactory:
         self._candidates: dict[str, Candidate] = {}
         self._guard = threading.Lock()
         self._limiter = config.limiter or LocalLimits()
+        self._cached: CachedCompletion | None = None
 
     @property
     def breakers(self) -> Breakers:
         return self._config.breakers
 
-    def options(
-        self, model: str | None, models: Sequence[str], timeout: float | None, profile: Profile | None, **about: Any
-    ) -> CallOptions:
-        """`options_of`, with the client's own model and timeout behind those of the call and its profile."""
-        return options_of(model, models, timeout, profile, self._config.model, self._config.timeout, **about)
+    def request(
+        self,
+        method: Method,
+        messages: str | Sequence[Mapping[str, Any]],
+        model: str | None,
+        response_model: Any,
+        arguments: Mapping[str, Any],
+        profile: Profile | None,
+    ) -> CallRequest:
+        """What a call asks and says about itself, checked. Raises `InvalidInputError` or `ConfigurationError`."""
+        refuse_unknown(method, arguments)
+        question = question_of(messages, response_model, arguments, profile)
+        return CallRequest(question=question, options=self.options(model, arguments, profile))
 
-    async def complete(self, question: Question, options: CallOptions, ledger: Ledger) -> Completion[Any]:
-        """Make the call and carry it through."""
-        return await completion_of(await self.make(question, options, ledger))
+    def options(self, model: str | None, arguments: Mapping[str, Any], profile: Profile | None) -> CallOptions:
+        """`options_of`, with the client's own model and timeout behind those of the call and its profile."""
+        return options_of(
+            model, arguments, profile=profile, default_model=self._config.model, default_timeout=self._config.timeout
+        )
 
     def stream(
-        self,
-        question: Question,
-        options: CallOptions,
-        ledger: Ledger,
-        profile: Profile | None,
-        *,
-        first_token_timeout: float | None,
-        stall_timeout: float | None,
+        self, request: CallRequest, ledger: Ledger, profile: Profile | None, arguments: Mapping[str, Any]
     ) -> CompletionStream[Any]:
-        """The stream of a call, which is made when it is entered. Its times are its own, else the profile's."""
-        waits = (profile or NO_PROFILE).waits(first_token_timeout, stall_timeout)
-        return CompletionStream(partial(self.make, question, options, ledger), Patience(*waits))
+        """The stream of a call, which is prepared when it is entered. Its times are its own, else the profile's."""
+        waits = (profile or NO_PROFILE).waits(arguments.get("first_token_timeout"), arguments.get("stall_timeout"))
+        return CompletionStream(partial(self.prepare, request, ledger), Patience(*waits))
 
-    async def make(self, question: Question, options: CallOptions, ledger: Ledger) -> Asking:
+    async def prepare(self, request: CallRequest, ledger: Ledger) -> CallExecution:
         """Everything that can be known before a cent is spent is checked here."""
+        question, options = request.question, request.options
         deadline = Deadline(options.timeout)
         candidates = await self._candidates_for(options.models)
-        fitting = await _those_that_fit(question, candidates)
-        return self._asking("chat", question, options, ledger, fitting, deadline)
+        fitting = await _fitting(question, candidates)
+        return self._execution("chat", question, options, ledger, fitting, deadline)
 
-    async def make_embedding(self, order: EmbeddingOrder, options: CallOptions, ledger: Ledger) -> BatchedAsking:
+    def embedding_request(
+        self, texts: str | Iterable[str], model: str, arguments: Mapping[str, Any]
+    ) -> tuple[EmbeddingOrder, CallOptions]:
+        """What a call for vectors asks, checked. Raises `InvalidInputError`."""
+        refuse_unknown("embed", arguments)
+        order = EmbeddingOrder(
+            texts=checked_texts(texts),
+            dimensions=arguments.get("dimensions"),
+            batch_size=arguments.get("batch_size"),
+            concurrency=arguments.get("concurrency", 4),
+            extra=embedding_extra(arguments),
+        )
+        return order, self.options(model, arguments, None)
+
+    async def prepare_embedding(
+        self, order: EmbeddingOrder, options: CallOptions, ledger: Ledger
+    ) -> EmbeddingExecution:
         """The same for vectors, which are one model's: those of another would not be comparable."""
         deadline = Deadline(options.timeout)
         (candidate,) = await self._candidates_for(options.models)
@@ -121,10 +156,10 @@ class CallFactory:
             order.texts, most=order.batch_size or most_texts(candidate.route.provider), window=candidate.window
         )
         question = Question(messages=tuple({"role": "user", "content": text} for text in order.texts))
-        asking = self._asking("embedding", question, options, ledger, [candidate], deadline)
-        return BatchedAsking(asking, candidate, order, tuple(batches))
+        execution = self._execution("embedding", question, options, ledger, [candidate], deadline)
+        return EmbeddingExecution(execution, candidate, order, tuple(batches))
 
-    def _asking(
+    def _execution(
         self,
         kind: CallKind,
         question: Question,
@@ -132,12 +167,12 @@ class CallFactory:
         ledger: Ledger,
         fitting: Sequence[Candidate],
         deadline: Deadline,
-    ) -> Asking:
+    ) -> CallExecution:
         # What it can cost is set aside with each request, when it is known who gets it.
-        plan = partial(self._plan, kind, options)
-        if (ledger.budgets or self._config.budgets) and budgets_that_bind(plan(fitting[0], 0), ledger.budgets):
+        plan = self._plan(kind, options)
+        if (ledger.budgets or plan.budgets) and budgets_that_bind(plan.for_candidate(fitting[0], 0), ledger.budgets):
             self._refuse_unknown_prices(fitting)
-        return Asking(
+        return CallExecution(
             question=question,
             candidates=fitting,
             account=Account(ledger, plan),
@@ -151,7 +186,7 @@ class CallFactory:
         )
 
     async def info(self, model: str) -> ModelInfo | None:
-        """What is known about a model; raises as `make` does for one that cannot be called."""
+        """What is known about a model; raises as `prepare` does for one that cannot be called."""
         (candidate,) = await self._candidates_for((model,))
         return candidate.info
 
@@ -173,8 +208,21 @@ class CallFactory:
             return None
         return Gate(self._limiter, self._config.limits, options.limits)
 
+    def caching(self, wanted: bool | None) -> CachedCompletion | None:  # noqa: FBT001 (the caller's argument)
+        """The way through the response cache, where there is one and the call does not refuse it."""
+        cache = self._config.response_cache
+        if cache is None and wanted:
+            raise ConfigurationError("cache=True needs a client with a cache: LLMClient(response_cache=...)")
+        if cache is None or wanted is False:
+            return None
+        if self._cached is None:
+            self._cached = CachedCompletion(cache, self._config.project)
+        return self._cached
+
     async def aclose(self) -> None:
         """Close what the running event loop's calls left open."""
+        if self._cached is not None:
+            await self._cached.aclose()
         for wire in self._wires.values():
             await wire.aclose()
 
@@ -216,12 +264,9 @@ class CallFactory:
             self._wires[name] = _open_wire(name)
         return self._wires[name]
 
-    def _plan(self, kind: CallKind, options: CallOptions, candidate: Candidate, bound_nano: int) -> PlannedCall:
-        return PlannedCall(
+    def _plan(self, kind: CallKind, options: CallOptions) -> CallPlan:
+        return CallPlan(
             kind=kind,
-            model=candidate.route.asked,
-            provider=candidate.route.provider,
-            bound_nano=bound_nano,
             step=options.step,
             user_id=options.user_id,
             run_id=options.run_id,
@@ -251,7 +296,7 @@ def _open_wire(name: WireName) -> Wire:
     return LiteLLMWire()
 
 
-async def _those_that_fit(question: Question, candidates: Sequence[Candidate]) -> list[Candidate]:
+async def _fitting(question: Question, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates whose window holds the prompt. Raises `ContextWindowError` where none does."""
     bound = question.prompt_bound
     if all(candidate.window is None or bound <= candidate.window for candidate in candidates):

@@ -12,11 +12,11 @@ from llm_common.llm.pricing import Price, bound_nano, cost_nano
 from llm_common.llm.structured.output_modes import mode_for, with_output
 from llm_common.llm.structured.schema import OutputSpec
 from llm_common.llm.wire import Route, Wire, WireRequest
-from llm_common.models import DefaultEffort, DefaultTemperature, PriceSource
+from llm_common.models import Budget, CallKind, DefaultEffort, DefaultTemperature, PlannedCall, PriceSource
 from llm_common.money import to_nano
 from llm_common.usage import Usage
 
-__all__ = ["Candidate", "Charge", "Messages", "Question"]
+__all__ = ["CallPlan", "Candidate", "Charge", "Messages", "Question"]
 
 Messages = tuple[Mapping[str, Any], ...]
 
@@ -128,3 +128,32 @@ class Candidate:
         if usage is None:
             return Charge(bound, "estimate")
         return Charge(cost_nano(self.price, usage), self.price_source, usage)
+
+
+@value
+class CallPlan:
+    """What the ledger is told of a call before it is known who answers it."""
+
+    kind: CallKind
+    step: str | None
+    user_id: str | None
+    run_id: str | None
+    tags: Mapping[str, str]
+    budgets: tuple[Budget, ...]
+    #: How long a reservation lives, in seconds.
+    hold_seconds: float
+
+    def for_candidate(self, candidate: Candidate, bound_nano: int) -> PlannedCall:
+        """The call as it is planned when its first request goes to `candidate` and costs at most `bound_nano`."""
+        return PlannedCall(
+            kind=self.kind,
+            model=candidate.route.asked,
+            provider=candidate.route.provider,
+            bound_nano=bound_nano,
+            step=self.step,
+            user_id=self.user_id,
+            run_id=self.run_id,
+            tags=self.tags,
+            budgets=self.budgets,
+            hold_seconds=self.hold_seconds,
+        )

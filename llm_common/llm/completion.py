@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from llm_common.llm.attempts import Answer, Asking
+from llm_common.llm.attempts import Answer, CallExecution
 from llm_common.models import CallStatus, Completion, Embeddings
 
 __all__ = ["completion_of", "settled"]
@@ -14,17 +14,19 @@ T = TypeVar("T")
 ResultT = TypeVar("ResultT", bound=Completion[Any] | Embeddings)
 
 
-def completion_of(asking: Asking) -> Awaitable[Completion[Any]]:
-    """Ask, settle, tell the hooks. Raises what the asking raises, after it was settled."""
+def completion_of(execution: CallExecution) -> Awaitable[Completion[Any]]:
+    """Ask, settle, tell the hooks. Raises what the execution raises, after it was settled."""
 
     def recorded(answer: Answer) -> tuple[str, str | None]:
         return answer.wire.answered_by, answer.wire.text
 
-    return settled(asking, asking.answer, recorded, lambda answer, seconds: _completion(asking, answer, seconds))
+    return settled(
+        execution, execution.answer, recorded, lambda answer, seconds: _completion(execution, answer, seconds)
+    )
 
 
 async def settled(
-    asking: Asking,
+    execution: CallExecution,
     ask: Callable[[], Awaitable[T]],
     recorded: Callable[[T], tuple[str, str | None]],
     result: Callable[[T, float], ResultT],
@@ -33,29 +35,29 @@ async def settled(
 
     `recorded` gives who answered and the answer's text, `result` what the caller gets of an answer after some seconds.
     """
-    if asking.hooks is not None:
-        await asking.hooks.before()
-    account = asking.account
+    if execution.hooks is not None:
+        await execution.hooks.before()
+    account = execution.account
     try:
         answer = await ask()
     except BaseException as error:
-        seconds = time.monotonic() - asking.deadline.began
+        seconds = time.monotonic() - execution.deadline.began
         status: CallStatus = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
         await account.close(status, seconds)
-        if asking.hooks is not None:
-            await asking.hooks.after(seconds, answer=None, error=error)
+        if execution.hooks is not None:
+            await execution.hooks.after(seconds, answer=None, error=error)
         raise
-    seconds = time.monotonic() - asking.deadline.began
+    seconds = time.monotonic() - execution.deadline.began
     answered_by, text = recorded(answer)
     await account.close("ok", seconds, answered_by=answered_by, answer=text)
     told = result(answer, seconds)
-    if asking.hooks is not None:
-        await asking.hooks.after(seconds, answer=told, error=None)
+    if execution.hooks is not None:
+        await execution.hooks.after(seconds, answer=told, error=None)
     return told
 
 
-def _completion(asking: Asking, answer: Answer, seconds: float) -> Completion[Any]:
-    wire, route, account = answer.wire, answer.candidate.route, asking.account
+def _completion(execution: CallExecution, answer: Answer, seconds: float) -> Completion[Any]:
+    wire, route, account = answer.wire, answer.candidate.route, execution.account
     return Completion(
         text=wire.text,
         parsed=answer.parsed,

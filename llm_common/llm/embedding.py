@@ -11,7 +11,7 @@ from functools import partial
 
 from llm_common._text.tokens import count, likely, text_bound
 from llm_common.exceptions import ContextWindowError, InvalidAnswerError, LLMError
-from llm_common.llm.attempts import Asking
+from llm_common.llm.attempts import CallExecution
 from llm_common.llm.candidates import Candidate, Charge
 from llm_common.llm.completion import settled
 from llm_common.llm.embedding_batches import Batch, EmbeddingOrder
@@ -19,7 +19,7 @@ from llm_common.llm.limits.gate import Turn
 from llm_common.llm.wire import EmbeddingRequest, WireVectors
 from llm_common.models import Embeddings
 
-__all__ = ["BatchedAsking", "embeddings_of", "refuse_long_texts"]
+__all__ = ["EmbeddingExecution", "embeddings_of", "refuse_long_texts"]
 
 #: What `count` adds for the framing of a message, which a bare text does not have.
 _FRAMING = 7
@@ -29,11 +29,13 @@ class _AbandonedError(Exception):
     """Another batch has failed for good, so this one is not sent again."""
 
 
-class BatchedAsking:
+class EmbeddingExecution:
     """One call for vectors, ready to be made. Belongs to one task."""
 
-    def __init__(self, asking: Asking, candidate: Candidate, order: EmbeddingOrder, batches: tuple[Batch, ...]) -> None:
-        self.asking = asking
+    def __init__(
+        self, execution: CallExecution, candidate: Candidate, order: EmbeddingOrder, batches: tuple[Batch, ...]
+    ) -> None:
+        self.execution = execution
         self._candidate = candidate
         self._order = order
         self._batches = batches
@@ -47,11 +49,11 @@ class BatchedAsking:
 
     async def answers(self) -> tuple[WireVectors, ...]:
         """What came for each batch, in their order. Raises the first failure, with the cost of all that was sent."""
-        return await self.asking.first_good(self._all)
+        return await self.execution.first_success(self._all)
 
     async def _all(self, _candidate: Candidate, _more: bool) -> tuple[WireVectors, ...]:  # noqa: FBT001
         # Refused here, where nothing was sent, rather than halfway.
-        await self.asking.account.cover(self._candidate, sum(self._bounds))
+        await self.execution.account.cover(self._candidate, sum(self._bounds))
         self._covered.update(range(len(self._batches)))
         waiting = iter(enumerate(self._batches))
         workers = min(self._order.concurrency, len(self._batches))
@@ -78,44 +80,44 @@ class BatchedAsking:
 
     async def _work(self, waiting: Iterator[tuple[int, Batch]]) -> None:
         for number, batch in waiting:
-            self._landed[number] = await self.asking.retrying(
+            self._landed[number] = await self.execution.retrying(
                 self._candidate, False, partial(self._send, number, batch)
             )
             if self._failed:
                 return
 
     async def _send(self, number: int, batch: Batch) -> WireVectors:
-        async with self.asking.turn_of(self._candidate, lambda: likely(batch.tokens)) as turn:
+        async with self.execution.turn_of(self._candidate, lambda: likely(batch.tokens)) as turn:
             answer = await self._exchange(number, batch, turn)
             turn.used(answer.usage)
             return answer
 
     async def _exchange(self, number: int, batch: Batch, turn: Turn) -> WireVectors:
-        asking, candidate, bound = self.asking, self._candidate, self._bounds[number]
+        execution, candidate, bound = self.execution, self._candidate, self._bounds[number]
         if number not in self._covered:
             # Sent before, and that may have been paid.
-            await asking.account.cover(candidate, bound)
-        started, seconds_left = time.monotonic(), asking.deadline.left_for(candidate)
+            await execution.account.cover(candidate, bound)
+        started, seconds_left = time.monotonic(), execution.deadline.left_for(candidate)
         self._covered.discard(number)
         self._sending.add(asyncio.current_task())
         turn.sends()
         try:
             answer = await candidate.wire.embed(self._request(batch), timeout=seconds_left)
         except LLMError as error:
-            asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
+            execution.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             if self._failed:
                 raise _AbandonedError from error
             raise
         except BaseException as error:
             # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
             spent = Charge(bound, "estimate")
-            asking.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
+            execution.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
             raise
         finally:
             self._sending.discard(asyncio.current_task())
-        asking.breakers.succeeded(candidate.circuit)
+        execution.breakers.succeeded(candidate.circuit)
         charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)
-        asking.account.note(candidate, charge, None, time.monotonic() - started, covered=bound)
+        execution.account.note(candidate, charge, None, time.monotonic() - started, covered=bound)
         return answer
 
     def _request(self, batch: Batch) -> EmbeddingRequest:
@@ -136,10 +138,10 @@ class BatchedAsking:
             )
 
 
-async def embeddings_of(batched: BatchedAsking) -> Embeddings:
-    """Ask, settle, tell the hooks. Raises what the asking raises, after it was settled."""
-    asking = batched.asking
-    account, route = asking.account, asking.candidates[0].route
+async def embeddings_of(batched: EmbeddingExecution) -> Embeddings:
+    """Ask, settle, tell the hooks. Raises what the execution raises, after it was settled."""
+    execution = batched.execution
+    account, route = execution.account, execution.candidates[0].route
 
     def recorded(answers: tuple[WireVectors, ...]) -> tuple[str, None]:
         return answers[-1].answered_by, None
@@ -158,7 +160,7 @@ async def embeddings_of(batched: BatchedAsking) -> Embeddings:
             seconds=seconds,
         )
 
-    return await settled(asking, batched.answers, recorded, result)
+    return await settled(execution, batched.answers, recorded, result)
 
 
 async def refuse_long_texts(texts: tuple[str, ...], candidate: Candidate) -> None:

@@ -42,7 +42,7 @@ def instructor_client(client: _Client, mode: "Mode | None" = None) -> "AsyncInst
         from openai.types.chat import ChatCompletion, ChatCompletionChunk
     except ImportError as error:
         raise ConfigurationError(
-            "instructor is not installed; install it with `pip install llm-common[instructor]`"
+            "instructor is not installed; install it with `pip install -e 'packages/llm-common[instructor]'`"
         ) from error
 
     async def create(

@@ -1,4 +1,4 @@
-"""A named way of asking: models, sampling, limits and times that go together."""
+"""A named way to ask: models, sampling, limits and times that go together."""
 
 from collections.abc import Mapping
 from copy import deepcopy

@@ -15,7 +15,7 @@ from llm_common.exceptions import (
     LLMError,
     StreamInterruptedError,
 )
-from llm_common.llm.attempts import Asking
+from llm_common.llm.attempts import CallExecution
 from llm_common.llm.candidates import Candidate, Charge
 from llm_common.llm.limits.gate import FREE, Turn
 from llm_common.llm.streamed_answer import StreamedAnswer
@@ -78,10 +78,10 @@ class CompletionStream(Generic[T]):
     _seen: StreamedAnswer
     _pieces: PartialOutput
 
-    def __init__(self, prepare: Callable[[], Awaitable[Asking]], patience: Patience) -> None:
+    def __init__(self, prepare: Callable[[], Awaitable[CallExecution]], patience: Patience) -> None:
         self._prepare = prepare
         self._patience = patience
-        self._asking: Asking | None = None
+        self._execution: CallExecution | None = None
         self._opened: _Opened | None = None
         self._completion: Completion[T] | None = None
         self._error: LLMError | None = None
@@ -94,48 +94,48 @@ class CompletionStream(Generic[T]):
         return self._completion
 
     async def __aenter__(self) -> Self:
-        self._asking = asking = await self._prepare()
-        if asking.hooks is not None:
-            await asking.hooks.before()
+        self._execution = execution = await self._prepare()
+        if execution.hooks is not None:
+            await execution.hooks.before()
         try:
-            self._opened = await asking.first_good(self._open)
+            self._opened = await execution.first_success(self._open)
         except BaseException as error:
             status: CallStatus = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-            await asking.account.close(status, time.monotonic() - asking.deadline.began)
-            await self._tell_of_end(asking, error)
+            await execution.account.close(status, time.monotonic() - execution.deadline.began)
+            await self._tell_of_end(execution, error)
             raise
         return self
 
-    async def _tell_of_end(self, asking: Asking, error: BaseException | None) -> None:
-        if asking.hooks is not None:
-            seconds = time.monotonic() - asking.deadline.began
-            await asking.hooks.after(seconds, answer=self._completion, error=error)
+    async def _tell_of_end(self, execution: CallExecution, error: BaseException | None) -> None:
+        if execution.hooks is not None:
+            seconds = time.monotonic() - execution.deadline.began
+            await execution.hooks.after(seconds, answer=self._completion, error=error)
 
     async def _open(self, candidate: Candidate, more_candidates: bool) -> _Opened:  # noqa: FBT001
-        assert self._asking is not None
-        return await self._asking.retrying(
-            candidate, more_candidates, partial(self._open_once, self._asking, candidate)
+        assert self._execution is not None
+        return await self._execution.retrying(
+            candidate, more_candidates, partial(self._open_once, self._execution, candidate)
         )
 
-    async def _open_once(self, asking: Asking, candidate: Candidate) -> _Opened:
-        turn = FREE if asking.gate is None else asking.turn(candidate, asking.question.messages)
+    async def _open_once(self, execution: CallExecution, candidate: Candidate) -> _Opened:
+        turn = FREE if execution.gate is None else execution.turn(candidate, execution.question.messages)
         # Both contexts, this and the connection's, are left by whoever closes the stream. An exit stack for them would
         # cost a tenth of the time to the first piece.
         await turn.__aenter__()
         try:
-            return await self._opened_in(turn, asking, candidate)
+            return await self._opened_in(turn, execution, candidate)
         except BaseException as error:
             await turn.__aexit__(type(error), error, error.__traceback__)
             raise
 
-    async def _opened_in(self, turn: Turn, asking: Asking, candidate: Candidate) -> _Opened:
-        question, self._seen = asking.question, StreamedAnswer()
+    async def _opened_in(self, turn: Turn, execution: CallExecution, candidate: Candidate) -> _Opened:
+        question, self._seen = execution.question, StreamedAnswer()
         self._pieces = PartialOutput(question.output, question.tools)
         request = candidate.request(question, question.messages)
         bound = candidate.bound(question, request)
-        await asking.account.cover(candidate, bound)
+        await execution.account.cover(candidate, bound)
         started = time.monotonic()
-        connection = candidate.wire.stream(request, timeout=asking.deadline.left_for(candidate))
+        connection = candidate.wire.stream(request, timeout=execution.deadline.left_for(candidate))
         turn.sends()
         try:
             if self._patience.first_token is None:  # the usual case, and a timer costs
@@ -145,12 +145,12 @@ class CompletionStream(Generic[T]):
                 async with _patient(self._patience.first_token, candidate, "no first token"):
                     chunks, first = await self._begun(connection, candidate)
         except LLMError as error:
-            asking.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
+            execution.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
         except BaseException as error:
             # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
             spent = Charge(bound, "estimate")
-            asking.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
+            execution.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
             raise
         return _Opened(candidate, bound, started, turn, connection, chunks, first, time.monotonic() - started)
 
@@ -195,31 +195,31 @@ class CompletionStream(Generic[T]):
         return chunk
 
     async def _interrupted(self, opened: _Opened, error: LLMError) -> StreamInterruptedError:
-        assert self._asking is not None
-        self._asking.breakers.failed(opened.candidate.circuit, error)
+        assert self._execution is not None
+        self._execution.breakers.failed(opened.candidate.circuit, error)
         await self._close(opened, "cut", error)
-        text = self._answer_so_far(opened, self._asking).text
+        text = self._answer_so_far(opened, self._execution).text
         interrupted = StreamInterruptedError(
             f"the stream of {opened.candidate.route.asked} broke after {len(text)} characters: {error}",
             partial_text=text,
             provider=opened.candidate.route.provider,
             model=opened.candidate.route.asked,
-            attempts=self._asking.account.attempts,
-            cost_usd=self._asking.account.cost_usd,
+            attempts=self._execution.account.attempts,
+            cost_usd=self._execution.account.cost_usd,
         )
-        await self._tell_of_end(self._asking, interrupted)
+        await self._tell_of_end(self._execution, interrupted)
         return interrupted
 
-    def _answer_so_far(self, opened: _Opened, asking: Asking) -> WireAnswer:
-        answer, question = self._seen.so_far(opened.candidate.route), asking.question
+    def _answer_so_far(self, opened: _Opened, execution: CallExecution) -> WireAnswer:
+        answer, question = self._seen.so_far(opened.candidate.route), execution.question
         return answer if question.output is None else unwrapped(question.output, question.tools, answer)
 
     async def _finish(self, opened: _Opened) -> None:
-        assert self._asking is not None
-        route, account = opened.candidate.route, self._asking.account
-        self._asking.breakers.succeeded(opened.candidate.circuit)
-        answer = self._answer_so_far(opened, self._asking)
-        parsed = await self._parsed(opened, self._asking, answer)
+        assert self._execution is not None
+        route, account = opened.candidate.route, self._execution.account
+        self._execution.breakers.succeeded(opened.candidate.circuit)
+        answer = self._answer_so_far(opened, self._execution)
+        parsed = await self._parsed(opened, self._execution, answer)
         await self._close(opened, "ok", None)
         self._completion = Completion(
             text=answer.text,
@@ -237,11 +237,11 @@ class CompletionStream(Generic[T]):
             seconds_to_first_token=opened.seconds_to_first_token,
             request_id=answer.request_id,
         )
-        await self._tell_of_end(self._asking, None)
+        await self._tell_of_end(self._execution, None)
 
-    async def _parsed(self, opened: _Opened, asking: Asking, answer: WireAnswer) -> Any:
+    async def _parsed(self, opened: _Opened, execution: CallExecution, answer: WireAnswer) -> Any:
         """The instance that was asked for. Settles and raises where the answer is none."""
-        question = asking.question
+        question = execution.question
         if question.output is None:
             return None
         try:
@@ -250,8 +250,8 @@ class CompletionStream(Generic[T]):
             error = misfit(opened.candidate.route, question.output, answer, mismatch, tries=1)
             self._error = error
             await self._close(opened, "failed", error)
-            error.attempts, error.cost_usd = asking.account.attempts, asking.account.cost_usd
-            await self._tell_of_end(asking, error)
+            error.attempts, error.cost_usd = execution.account.attempts, execution.account.cost_usd
+            await self._tell_of_end(execution, error)
             raise error from mismatch
 
     async def __aexit__(
@@ -259,30 +259,30 @@ class CompletionStream(Generic[T]):
     ) -> None:
         if self._opened is not None and self._completion is None and self._error is None:
             await self._close(self._opened, "cancelled", None)
-            if self._asking is not None:
+            if self._execution is not None:
                 # Left before its end, by the caller's own choice or by an exception of the caller's.
-                await self._tell_of_end(self._asking, error or asyncio.CancelledError("the stream was left"))
+                await self._tell_of_end(self._execution, error or asyncio.CancelledError("the stream was left"))
 
     async def _close(self, opened: _Opened, status: CallStatus, error: LLMError | None) -> None:
         """Close the provider's connection first, then charge what is known and settle."""
-        assert self._asking is not None
+        assert self._execution is not None
         self._opened = None
         seconds = time.monotonic() - opened.started
         opened.turn.used(self._seen.usage)
         try:
             await opened.leave()
         finally:
-            account = self._asking.account
-            charge = self._charge(opened, self._asking)
+            account = self._execution.account
+            charge = self._charge(opened, self._execution)
             account.note(opened.candidate, charge, error, seconds, covered=opened.bound)
             await account.close(status, seconds, answered_by=self._seen.answered_by)
 
-    def _charge(self, opened: _Opened, asking: Asking) -> Charge:
+    def _charge(self, opened: _Opened, execution: CallExecution) -> Charge:
         seen = self._seen
         if seen.usage is not None or seen.cost_usd is not None:
             return opened.candidate.charge(seen.usage, seen.cost_usd, bound=opened.bound)
         # No usage came, so charge what is known to have been used, each token as short as a token can be.
-        prompt = asking.question.prompt_bound
+        prompt = execution.question.prompt_bound
         used = Usage(input_tokens=prompt, output_tokens=seen.output_bytes)
         return Charge(min(opened.bound, opened.candidate.charge(used, None, bound=opened.bound).nano), "estimate", used)
 

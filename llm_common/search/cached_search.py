@@ -10,7 +10,7 @@ from llm_common._runtime.single_flight import SingleFlight
 from llm_common.exceptions import BudgetExceededError, LLMCommonError, SearchError
 from llm_common.search.counters import Figure
 from llm_common.search.entry import Entry
-from llm_common.search.paid_search import Payer, Upstream
+from llm_common.search.paid_search import PaidSearch, Payer
 from llm_common.search.postgres_cache import CacheTimes, Held, Lease, SharedCache
 from llm_common.search.providers.protocol import SearchProvider
 from llm_common.search.query import SearchRequest, cache_key, folded
@@ -44,7 +44,7 @@ class CachedSearch:
     def __init__(
         self,
         provider: SearchProvider,
-        upstream: Upstream,
+        paid_search: PaidSearch,
         memory: MemoryCache[Entry],
         shared: SharedCache | None,
         statistics: Statistics,
@@ -54,7 +54,7 @@ class CachedSearch:
         timeout: float,
     ) -> None:
         self._provider = provider
-        self._upstream = upstream
+        self._paid_search = paid_search
         self._memory = memory
         self._shared = shared
         self._statistics = statistics
@@ -92,7 +92,7 @@ class CachedSearch:
             return found
 
     async def peek(self, request: SearchRequest, payer: Payer) -> Found | None:
-        """A fresh answer from a tier that has one; nothing is asked upstream."""
+        """A fresh answer from a tier that has one; no provider is asked."""
         identity = self._provider.identity
         if identity is None:
             return None
@@ -114,7 +114,7 @@ class CachedSearch:
         """For a provider whose answers are not cached."""
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
-            answer = await self._upstream.ask(request, payer, deadline=deadline)
+            answer = await self._paid_search.ask(request, payer, deadline=deadline)
         except LLMCommonError:
             self._statistics.count({"errors": 1})
             raise
@@ -126,7 +126,7 @@ class CachedSearch:
             self._statistics.count({"misses": 1})
         else:
             figures: Mapping[Figure, int] = {source: 1, "saved_nano": self._price_nano}
-            self._statistics.count_hit(figures, key, payer, self._upstream.model)
+            self._statistics.count_hit(figures, key, payer, self._paid_search.model)
 
     async def _fetch(self, key: str, request: SearchRequest, payer: Payer) -> Found:
         deadline = asyncio.get_running_loop().time() + self._timeout
@@ -152,10 +152,10 @@ class CachedSearch:
         generation: int,
     ) -> Found:
         if self._shared is None or lease is None:
-            answer = await self._upstream.ask(request, payer, deadline=deadline)
+            answer = await self._paid_search.ask(request, payer, deadline=deadline)
         else:
             async with self._shared.holding(lease):
-                answer = await self._upstream.ask(request, payer, deadline=deadline)
+                answer = await self._paid_search.ask(request, payer, deadline=deadline)
                 await self._shared.put(lease, request, self._provider.name, answer.results)
         if answer.skipped:
             self._statistics.count({"skipped_items": answer.skipped})

@@ -1,24 +1,21 @@
 """One paid request to a provider: reserved, sent, asked again where that helps, settled."""
 
 import asyncio
-import logging
 import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llm_common._runtime.shielding import uninterrupted
-from llm_common.exceptions import DatabaseError, SearchError
+from llm_common.exceptions import SearchError
+from llm_common.ledger.paid_call import PaidCall
 from llm_common.ledger.protocol import Ledger
-from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource, Reservation
+from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource
 from llm_common.search.counters import Figure
 from llm_common.search.providers.protocol import ProviderAnswer, SearchProvider
 from llm_common.search.query import SearchRequest
 from llm_common.search.retrying import RetryPolicy, may_be_charged, wait_before_retry
 
-__all__ = ["Payer", "Upstream"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["PaidSearch", "Payer"]
 
 #: A reservation must outlast its search: settling may wait for a busy database.
 _HOLD_MARGIN = 60.0
@@ -38,14 +35,13 @@ class Payer:
 class _Bill:
     """What one search was charged so far; each request is charged until it is known to be free."""
 
-    reservation: Reservation
-    reserved_nano: int
+    paid: PaidCall
     charged_nano: int = 0
     attempts: int = 0
     status: CallStatus = "cancelled"
 
 
-class Upstream:
+class PaidSearch:
     """`price_nano` is charged per request. `count` receives what was spent."""
 
     def __init__(
@@ -79,7 +75,7 @@ class Upstream:
         try:
             while True:
                 try:
-                    answer = await self._attempt(request, payer, bill, deadline)
+                    answer = await self._attempt(request, bill, deadline)
                 except SearchError as error:
                     bill.status = "failed"
                     wait = wait_before_retry(
@@ -96,7 +92,7 @@ class Upstream:
                     bill.status = "ok"
                     return answer
         finally:
-            await uninterrupted(self._close(payer, bill, loop.time() - started))
+            await self._close(bill, loop.time() - started)
 
     async def _open(self, payer: Payer, seconds: float) -> _Bill:
         call = PlannedCall(
@@ -110,19 +106,13 @@ class Upstream:
             idempotency_key=uuid.uuid4().hex,
             hold_seconds=seconds + _HOLD_MARGIN,
         )
-        reserving = asyncio.ensure_future(payer.ledger.reserve(call))
-        try:
-            reservation = await asyncio.shield(reserving)
-        except asyncio.CancelledError:
-            # Nothing was sent; left alone, the reserve would expire and be charged.
-            await uninterrupted(_give_back(payer.ledger, reserving))
-            raise
-        return _Bill(reservation, self._price_nano)
+        paid = PaidCall(payer.ledger)
+        await paid.reserve(call)
+        return _Bill(paid)
 
-    async def _attempt(self, request: SearchRequest, payer: Payer, bill: _Bill, deadline: float) -> ProviderAnswer:
-        if bill.charged_nano + self._price_nano > bill.reserved_nano:
-            bill.reservation = await payer.ledger.extend(bill.reservation, self._price_nano)
-            bill.reserved_nano += self._price_nano
+    async def _attempt(self, request: SearchRequest, bill: _Bill, deadline: float) -> ProviderAnswer:
+        if bill.charged_nano + self._price_nano > bill.paid.reserved_nano:
+            await bill.paid.extend(self._price_nano)
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise SearchError(f"no time was left to ask {self._provider.name}; raise the timeout", code="deadline")
@@ -143,34 +133,23 @@ class Upstream:
                 bill.charged_nano -= self._price_nano
             raise
 
-    async def _close(self, payer: Payer, bill: _Bill, seconds: float) -> None:
+    async def _close(self, bill: _Bill, seconds: float) -> None:
         self._count({"upstream_requests": bill.attempts, "spent_nano": bill.charged_nano})
-        try:
-            if bill.charged_nano == 0 and bill.status != "ok":
-                await payer.ledger.release(bill.reservation)
-            else:
-                await payer.ledger.settle(bill.reservation, self._outcome(bill, seconds))
-        except DatabaseError as error:
-            # A paid answer is not thrown away: the reservation stands, and is charged at its bound when it expires.
-            _log.error("search %s was not settled, its reserve will be charged instead: %s", bill.reservation.id, error)
+        if bill.charged_nano == 0 and bill.status != "ok":
+            await bill.paid.release()
+        else:
+            await bill.paid.settle(self._outcome(bill, seconds))
 
     def _outcome(self, bill: _Bill, seconds: float) -> Outcome:
-        call = bill.reservation.call
         known = bill.charged_nano <= self._price_nano and bill.status == "ok"
         return Outcome(
-            model=call.model,
-            provider=call.provider,
+            model=self.model,
+            provider=self._provider.name,
             cost_nano=bill.charged_nano,
             # Whether a failed request is billed, nobody says.
             price_source=self._price_source if known else "estimate",
             status=bill.status,
-            answered_by=call.model,
+            answered_by=self.model,
             seconds=seconds,
             attempts=bill.attempts,
         )
-
-
-async def _give_back(ledger: Ledger, reserving: "asyncio.Future[Reservation]") -> None:
-    await asyncio.wait({reserving})
-    if not reserving.cancelled() and reserving.exception() is None:
-        await ledger.release(reserving.result())

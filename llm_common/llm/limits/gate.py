@@ -7,7 +7,7 @@ from typing import Self
 from llm_common._text.tokens import likely, upper_bound
 from llm_common.exceptions import LimitReachedError, LLMError
 from llm_common.llm.candidates import Candidate, Messages, Question
-from llm_common.llm.limits.rules import WAITING_SHARE, Claim, Limiter, Limits, Permit
+from llm_common.llm.limits.rules import WAITING_SHARE, Limiter, LimitRequest, Limits, Permit
 from llm_common.usage import Usage
 
 __all__ = ["FREE", "Gate", "Turn", "tokens_of"]
@@ -63,7 +63,7 @@ class Gate:
         if not limits:
             return FREE
         counted = any(limit.tokens_per_minute is not None for limit in limits.values())
-        return _LimitedTurn(self._limiter, Claim(limits, tokens() if counted else 0), candidate, seconds_left)
+        return _LimitedTurn(self._limiter, LimitRequest(limits, tokens() if counted else 0), candidate, seconds_left)
 
     def limits_of(self, candidate: Candidate) -> dict[str, Limits]:
         """By key, the limits that bind requests to a candidate."""
@@ -80,7 +80,7 @@ def tokens_of(candidate: Candidate, question: Question, messages: Messages) -> i
 
 
 class _LimitedTurn(Turn):
-    def __init__(self, limiter: Limiter, claim: Claim, candidate: Candidate, seconds_left: float) -> None:
+    def __init__(self, limiter: Limiter, claim: LimitRequest, candidate: Candidate, seconds_left: float) -> None:
         self._usage: Usage | None = None
         self._limiter = limiter
         self._claim = claim

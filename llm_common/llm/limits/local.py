@@ -13,7 +13,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llm_common.llm.limits.rules import Claim, Demand, Permit, Refusal, demands_of, limit_refusal, out_of_turn, wait_for
+from llm_common.llm.limits.rules import (
+    Demand,
+    LimitRequest,
+    Permit,
+    Refusal,
+    demands_of,
+    limit_refusal,
+    out_of_turn,
+    wait_for,
+)
 
 __all__ = ["LocalLimits"]
 
@@ -142,7 +151,7 @@ class LocalLimits:
         with self._guard:
             return self._meters.get(key, _Meter()).in_use
 
-    async def acquire(self, claim: Claim, *, patience: float) -> Permit:
+    async def acquire(self, claim: LimitRequest, *, patience: float) -> Permit:
         """See `Limiter.acquire`."""
         demands = demands_of(claim)
         permit = _LocalPermit(self, demands)

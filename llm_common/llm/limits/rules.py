@@ -15,9 +15,9 @@ from llm_common.exceptions import InvalidInputError, LimitReachedError
 
 __all__ = [
     "WAITING_SHARE",
-    "Claim",
     "Demand",
     "LimitName",
+    "LimitRequest",
     "Limiter",
     "Limits",
     "Permit",
@@ -102,7 +102,7 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LimitRequest:
     """What one request takes: the limits that bind it, by their keys, and the `tokens` that it will probably use.
 
     A key is any name: a provider, a model, a profile. Who claims under the same key shares one set of counters.
@@ -112,7 +112,7 @@ class Claim:
     tokens: int = 0
 
 
-def demands_of(claim: Claim) -> tuple[Demand, ...]:
+def demands_of(claim: LimitRequest) -> tuple[Demand, ...]:
     """The claim, key by key, in the order of the keys (so that all who lock them do it in one order)."""
     return tuple(_demand(key, limits, claim.tokens) for key, limits in sorted(claim.limits.items()))
 
@@ -170,7 +170,7 @@ class Permit(Protocol):
 class Limiter(Protocol):
     """Who keeps the counters. Safe from many tasks, event loops and threads."""
 
-    async def acquire(self, claim: Claim, *, patience: float) -> Permit:
+    async def acquire(self, claim: LimitRequest, *, patience: float) -> Permit:
         """Wait in line until all limits of the claim let one request go, at most `patience` seconds.
 
         These are `WAITING_SHARE` of the time that the request has in all.
@@ -181,7 +181,7 @@ class Limiter(Protocol):
         ...
 
 
-def limit_refusal(claim: Claim, refusals: Sequence[Refusal], patience: float) -> LimitReachedError:
+def limit_refusal(claim: LimitRequest, refusals: Sequence[Refusal], patience: float) -> LimitReachedError:
     """The error for a request that cannot go in time: which limit, how much it allows, and when it may go."""
     # Of several, the one that takes longest; when a slot comes free, nobody knows.
     worst = max(refusals, key=lambda refusal: -1 if refusal.wait_us is None else refusal.wait_us)

@@ -108,7 +108,8 @@ class DirectWire:
         """The response with status 200, its body still to be read. Any other is raised as its typed error."""
         body = JsonPayload(encoded_body)
         try:
-            response = await self._open(request, path, body, timeout)
+            session = self._sessions.held() or await self._sessions.get()
+            response = await self._request(session, request, path, body, timeout)
         except OPENING_FAILURES as error:
             raise failure(request.route, error, begun=body.begun, timeout=timeout) from error
         if response.status == OK:
@@ -119,9 +120,14 @@ class DirectWire:
                 received = await read_whole(request.route, response, self._largest)
         raise refusal(request, response, received)
 
-    async def _open(
-        self, request: WireRequest | EmbeddingRequest, path: str, body: JsonPayload, timeout: float
-    ) -> aiohttp.ClientResponse:
+    def _request(
+        self,
+        session: aiohttp.ClientSession,
+        request: WireRequest | EmbeddingRequest,
+        path: str,
+        body: JsonPayload,
+        timeout: float,
+    ) -> Awaitable[aiohttp.ClientResponse]:
         route = request.route
         if timeout <= 0:  # aiohttp would take it for "no limit"
             raise TimeoutError
@@ -132,8 +138,7 @@ class DirectWire:
             if not route.api_key.isprintable():  # before a connection is opened for it
                 raise ValueError("the key has a line break or another control character in it")
             headers["Authorization"] = f"Bearer {route.api_key}"
-        session = self._sessions.held() or await self._sessions.get()
-        return await session.post(
+        return session.post(
             f"{route.base_url}{path}",
             data=body,
             headers=headers,

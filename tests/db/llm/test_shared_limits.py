@@ -9,11 +9,11 @@ import pytest
 from llm_common.db.database import Database
 from llm_common.db.functions.rate_limits import RateDemand
 from llm_common.exceptions import LimitReachedError, MigrationError
-from llm_common.llm.limits.rules import Claim, Limits
+from llm_common.llm.limits.rules import LimitRequest, Limits
 from llm_common.shared_limits import SharedLimits
 from tests.support.onlooker import pages
 
-ONE = Claim({"zai": Limits(concurrency=1)})
+ONE = LimitRequest({"zai": Limits(concurrency=1)})
 
 
 async def counts(dsn: str) -> tuple[int, int]:
@@ -35,7 +35,7 @@ async def test_two_processes_share_slots_and_buckets(db, dsn):
         await permit.end(None)
         await (await there.acquire(ONE, patience=5.0)).end(None)
 
-        minute = Claim({"zai": Limits(requests_per_minute=1)})
+        minute = LimitRequest({"zai": Limits(requests_per_minute=1)})
         await (await here.acquire(minute, patience=1.0)).give_back()
         await (await there.acquire(minute, patience=1.0)).end(None)
         with pytest.raises(LimitReachedError) as caught:
@@ -47,7 +47,7 @@ async def test_a_claim_takes_all_or_nothing(db, dsn):
     """Where one of its limits refuses, the others have lost nothing."""
     limits = SharedLimits(db)
     holder = await limits.acquire(ONE, patience=5.0)
-    both = Claim({"a": Limits(concurrency=1, requests_per_minute=1), "zai": Limits(concurrency=1)})
+    both = LimitRequest({"a": Limits(concurrency=1, requests_per_minute=1), "zai": Limits(concurrency=1)})
     with pytest.raises(LimitReachedError):
         await limits.acquire(both, patience=0.05)
     assert await counts(dsn) == (1, 0)
@@ -58,7 +58,7 @@ async def test_a_claim_takes_all_or_nothing(db, dsn):
 
 async def test_tokens_are_corrected_by_the_truth(db):
     """A guess that was too high gives room at once; one that was too low makes the next wait."""
-    limits, claim = SharedLimits(db), Claim({"zai": Limits(tokens_per_minute=1000)}, tokens=100)
+    limits, claim = SharedLimits(db), LimitRequest({"zai": Limits(tokens_per_minute=1000)}, tokens=100)
     await (await limits.acquire(claim, patience=1.0)).end(0)
     await (await limits.acquire(claim, patience=1.0)).end(500)
     with pytest.raises(LimitReachedError, match="tokens_per_minute=1000"):
@@ -106,7 +106,7 @@ async def test_claims_in_any_order_do_not_deadlock(dsn):
     """Two keys, written in both orders, by many at once: everybody gets an answer."""
     async with SharedLimits(dsn) as here, SharedLimits(dsn) as there:
         a, b = Limits(concurrency=100), Limits(requests_per_minute=100_000)
-        claims = [Claim({"a": a, "b": b}), Claim({"b": b, "a": a})]
+        claims = [LimitRequest({"a": a, "b": b}), LimitRequest({"b": b, "a": a})]
         permits = await asyncio.gather(
             *(limits.acquire(claim, patience=30.0) for limits in (here, there) for claim in claims * 10)
         )
@@ -152,7 +152,7 @@ async def test_first_come_first_served_within_a_process(db):
 
 async def test_a_wait_that_is_too_long_is_not_begun(db, dsn):
     """Neither by the first in line nor by one who would have to wait for those before it as well."""
-    limits, claim = SharedLimits(db), Claim({"zai": Limits(requests_per_minute=1)})
+    limits, claim = SharedLimits(db), LimitRequest({"zai": Limits(requests_per_minute=1)})
     await limits.acquire(claim, patience=1.0)
     with pytest.raises(LimitReachedError):
         await limits.acquire(claim, patience=5.0)
@@ -172,7 +172,7 @@ async def test_a_wait_that_is_too_long_is_not_begun(db, dsn):
 async def test_cancelled_while_the_database_decides_leaves_nothing(db, dsn):
     """The answer arrives after the caller has left, and is given back."""
     limits = SharedLimits(db)
-    claim = Claim({"zai": Limits(concurrency=1, requests_per_minute=1)})
+    claim = LimitRequest({"zai": Limits(concurrency=1, requests_per_minute=1)})
     async with await psycopg.AsyncConnection.connect(dsn) as other:
         await other.execute("SELECT rate_limit_gates('default', '{zai}')")
         task = asyncio.create_task(limits.acquire(claim, patience=30.0))

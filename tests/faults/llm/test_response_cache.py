@@ -188,7 +188,7 @@ async def test_a_crowd_is_one_request(llm, ledger, provider):
     while not provider.requests:
         await asyncio.sleep(0.005)
     crowd = [asyncio.create_task(llm.complete("Is it?")) for _ in range(20)]
-    here = llm._cached._flights._by_loop.get()
+    here = llm._factory()._cached._flights._by_loop.get()
     while sum(here.waiting.values()) < 21:
         await asyncio.sleep(0.005)
     leader.cancel()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.llm.limits.rules import Claim, Limits, Refusal, demands_of, limit_refusal, take_of, wait_for
+from llm_common.llm.limits.rules import LimitRequest, Limits, Refusal, demands_of, limit_refusal, take_of, wait_for
 
 MINUTE = 60_000_000
 
@@ -67,14 +67,14 @@ def test_every_request_goes_at_last(per_minute: int, amount: int):
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_what_was_guessed_is_corrected_to_the_truth(per_minute: int, guessed: int, used: int):
     """Guess and correction move the bucket as far as the truth would have."""
-    [demand] = demands_of(Claim({"k": Limits(tokens_per_minute=per_minute)}, guessed))
+    [demand] = demands_of(LimitRequest({"k": Limits(tokens_per_minute=per_minute)}, guessed))
     assert demand.tokens is not None
     assert demand.tokens.us + demand.correction(used) == take_of(per_minute, used).us
 
 
 def test_a_claim_is_in_the_order_of_its_keys():
     """So that nobody waits for another who waits for it."""
-    claim = Claim({"zai": Limits(concurrency=1), "a": Limits(requests_per_minute=2)})
+    claim = LimitRequest({"zai": Limits(concurrency=1), "a": Limits(requests_per_minute=2)})
     assert [demand.key for demand in demands_of(claim)] == ["a", "zai"]
 
 
@@ -87,7 +87,7 @@ def test_limits_that_are_none_are_refused(value):
 
 def test_the_error_says_which_limit_and_when():
     """Of several, the one that takes longest."""
-    claim = Claim({"zai": Limits(concurrency=2, requests_per_minute=30)})
+    claim = LimitRequest({"zai": Limits(concurrency=2, requests_per_minute=30)})
     refusals = [Refusal("zai", "concurrency", None), Refusal("zai", "requests_per_minute", 12_500_000)]
     error = limit_refusal(claim, refusals, 3.0)
     assert (error.limit, error.retry_after, error.fallback, error.retryable) == (

@@ -7,12 +7,12 @@ import pytest
 
 from llm_common.exceptions import LimitReachedError
 from llm_common.llm.limits.local import LocalLimits
-from llm_common.llm.limits.rules import Claim, Limits
+from llm_common.llm.limits.rules import LimitRequest, Limits
 
-ONE = Claim({"zai": Limits(concurrency=1)})
+ONE = LimitRequest({"zai": Limits(concurrency=1)})
 
 
-async def start(limits: LocalLimits, claim: Claim, name: str, order: list[str], patience: float = 30.0):
+async def start(limits: LocalLimits, claim: LimitRequest, name: str, order: list[str], patience: float = 30.0):
     """A task that waits for its turn; returns once it waits or has it."""
 
     async def work():
@@ -59,7 +59,7 @@ async def test_a_cancelled_waiter_has_taken_nothing():
 async def test_a_wait_that_is_too_long_is_not_begun():
     """Those who wait already count too; the refused one is not in line."""
     limits, order = LocalLimits(), []
-    claim = Claim({"zai": Limits(requests_per_minute=1)})
+    claim = LimitRequest({"zai": Limits(requests_per_minute=1)})
     await limits.acquire(claim, patience=1.0)
     waiting = await start(limits, claim, "waits", order, patience=61.0)
     with pytest.raises(LimitReachedError) as caught:
@@ -85,7 +85,7 @@ async def test_who_waits_for_a_slot_gives_up_at_the_deadline():
 async def test_a_refill_lets_the_next_go_without_anybody_ending():
     """The timer rings for the first in line, then for the one behind."""
     limits = LocalLimits()
-    claim = Claim({"zai": Limits(requests_per_minute=6000)})  # 600 at once, then one in 11 ms
+    claim = LimitRequest({"zai": Limits(requests_per_minute=6000)})  # 600 at once, then one in 11 ms
     permits = await asyncio.gather(*(limits.acquire(claim, patience=30.0) for _ in range(610)))
     assert len(permits) == 610
 
@@ -93,16 +93,16 @@ async def test_a_refill_lets_the_next_go_without_anybody_ending():
 async def test_all_limits_of_a_claim_must_let_it_go():
     """The provider's and the model's; what lacks one takes nothing of the other."""
     limits, order = LocalLimits(), []
-    both = Claim({"zai": Limits(concurrency=2), "zai/glm": Limits(concurrency=1)})
+    both = LimitRequest({"zai": Limits(concurrency=2), "zai/glm": Limits(concurrency=1)})
     first, second = [await start(limits, both, str(n), order) for n in range(2)]
     assert order == ["0"]
     # The slow model's line does not hold up the provider's other models.
-    third = await start(limits, Claim({"zai": Limits(concurrency=2)}), "other", order)
+    third = await start(limits, LimitRequest({"zai": Limits(concurrency=2)}), "other", order)
     await settle()
     assert order == ["0", "other"]
     await (await first).end(None)
     # But now it is the older one's turn at the provider as well.
-    fourth = await start(limits, Claim({"zai": Limits(concurrency=2)}), "late", order)
+    fourth = await start(limits, LimitRequest({"zai": Limits(concurrency=2)}), "late", order)
     await settle()
     assert order == ["0", "other", "1"]
     for task in (second, third, fourth):
@@ -114,12 +114,12 @@ async def test_nobody_is_passed_for_ever():
     """One that lacked two limits in turn is not starved by those who want only one of them each."""
     limits, order = LocalLimits(), []
     a, b = Limits(concurrency=1), Limits(concurrency=1)
-    has_a = await limits.acquire(Claim({"a": a}), patience=1.0)
-    wants_both = await start(limits, Claim({"a": a, "b": b}), "both", order)
-    has_b = await limits.acquire(Claim({"b": b}), patience=1.0)
+    has_a = await limits.acquire(LimitRequest({"a": a}), patience=1.0)
+    wants_both = await start(limits, LimitRequest({"a": a, "b": b}), "both", order)
+    has_b = await limits.acquire(LimitRequest({"b": b}), patience=1.0)
     await has_a.end(None)
-    await start(limits, Claim({"b": b}), "only b", order)
-    next_a = await start(limits, Claim({"a": a}), "only a", order)
+    await start(limits, LimitRequest({"b": b}), "only b", order)
+    next_a = await start(limits, LimitRequest({"a": a}), "only a", order)
     await has_b.end(None)
     await settle()
     assert order == ["both"]
@@ -130,7 +130,7 @@ async def test_nobody_is_passed_for_ever():
 async def test_tokens_are_corrected_by_the_truth():
     """A guess that was too high gives room at once; one that was too low makes the next wait."""
     limits = LocalLimits()
-    claim = Claim({"zai": Limits(tokens_per_minute=1000)}, tokens=100)
+    claim = LimitRequest({"zai": Limits(tokens_per_minute=1000)}, tokens=100)
     await (await limits.acquire(claim, patience=1.0)).end(0)
     await (await limits.acquire(claim, patience=1.0)).give_back()
     await (await limits.acquire(claim, patience=1.0)).end(500)
@@ -140,7 +140,7 @@ async def test_tokens_are_corrected_by_the_truth():
 
 def test_loops_and_threads_share_one_line():
     """Eight threads with a loop each: never more than three at once, and everybody is served."""
-    limits, claim = LocalLimits(), Claim({"zai": Limits(concurrency=3)})
+    limits, claim = LocalLimits(), LimitRequest({"zai": Limits(concurrency=3)})
     guard, now, most, served = threading.Lock(), 0, 0, 0
 
     async def work():
