@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rapidfuzz import fuzz
 
 from llm_common._text.figures import Figure, figures, unsupported_figures
-from llm_common._text.quotes import find_quote
+from llm_common._text.quotes import find_quote, live_text, unusable
 from llm_common.pipeline.claims import Citation, Claim, Quotation, numbers_of, texts_of, title_of
 from llm_common.pipeline.part_context import PartContext, Passage
 from llm_common.pipeline.schemas import AnalysisResult, Draft, UnsupportedClaim, claim_type
@@ -47,25 +47,22 @@ def check_draft(draft: Draft, context: PartContext) -> CheckedDraft:
             claims.append(claim)
     if not claims:
         return CheckedDraft("", None, (), tuple(unsupported))
-    quotes = [citation.quote for claim in claims for citation in claim.citations]
-    summary, dropped = _check_summary(draft.summary, "\n".join([*quotes, context.text]))
+    quotes = [_live(citation, passages) for claim in claims for citation in claim.citations]
+    document = context.document
+    known = [*quotes, live_text(document.whole, document.start, document.end)]
+    summary, dropped = _check_summary(draft.summary, "\n".join(known))
     return CheckedDraft(summary, draft.confidence, tuple(claims), (*unsupported, *dropped))
 
 
 def _check_claim(
     claimed: Claim, passages: dict[str, Passage], result: type[AnalysisResult]
 ) -> tuple[Claim | None, list[str]]:
-    citations: list[Citation] = []
-    problems: list[str] = []
-    for quotation in cast("tuple[Quotation, ...]", claimed.citations):
-        found = _locate(quotation, passages)
-        if isinstance(found, Citation):
-            citations.append(found)
-        else:
-            problems.append(found)
+    found = [_locate(quotation, passages) for quotation in cast("tuple[Quotation, ...]", claimed.citations)]
+    citations = [citation for citation in found if isinstance(citation, Citation)]
+    problems = [problem for problem in found if isinstance(problem, str)]
     if not citations:
         return None, problems or ["it cites nothing"]
-    quotes = "\n".join(citation.quote for citation in citations)
+    quotes = "\n".join(_live(citation, passages) for citation in citations)
     invented = unsupported_figures(" \n".join(texts_of(claimed)), quotes)
     if invented:
         return None, [*problems, f"{_listed(invented)}: not in the quotes that were found"]
@@ -85,21 +82,31 @@ def _locate(quotation: Quotation, passages: dict[str, Passage]) -> Citation | st
     if passage is None:
         return f"there is no source {quotation.source[:20]!r}"
     source = passage.source
+    if (problem := unusable(quotation.quote)) is not None:
+        return f"the quote {_short(quotation.quote)} {problem}"
     span = find_quote(quotation.quote, passage.whole, passage.start, passage.end)
     if span is None:
-        return f"the quote {_short(quotation.quote)} is not in {source.id}{_nearest(quotation.quote, passage.text)}"
+        return f"the quote {_short(quotation.quote)} is not in {source.id}{_nearest(quotation.quote, passage)}"
     start, end = span
     return Citation(
         source_id=source.id, title=source.title, url=source.url, quote=passage.whole[start:end], start=start, end=end
     )
 
 
-def _nearest(quote: str, text: str) -> str:
+def _live(citation: Citation, passages: dict[str, Passage]) -> str:
+    """What a quote supports: not what its source strikes out."""
+    return live_text(passages[citation.source_id].whole, citation.start, citation.end)
+
+
+def _nearest(quote: str, passage: Passage) -> str:
     """The passage that was perhaps meant, for whoever writes the next draft."""
-    near = fuzz.partial_ratio_alignment(quote[:_NEAREST_CHARACTERS], text, score_cutoff=_NEAR_ENOUGH)
-    if near is None or not quote.strip():
+    near = fuzz.partial_ratio_alignment(quote[:_NEAREST_CHARACTERS], passage.text, score_cutoff=_NEAR_ENOUGH)
+    if near is None:
         return ""
-    return f"; the nearest text there is {_short(text[near.dest_start : near.dest_end])}"
+    start, end = passage.start + near.dest_start, passage.start + near.dest_end
+    struck = live_text(passage.whole, start, end) != passage.whole[start:end]
+    note = " (what is struck out or printed around a page is no part of it)" if struck else ""
+    return f"; the nearest text there is {_short(passage.whole[start:end])}{note}"
 
 
 def _unstated(claimed: Claim, quotes: str) -> dict[str, str]:

@@ -43,6 +43,8 @@ _RESEARCH: Final = "Each query stands for itself, without the number of {subject
 _GENERATE: Final = """\
 - Each of the {claims} has at least one citation: the id of a source, and an exact quote of at least four words from \
 it. Copy the quote; do not shorten it with dots.
+- What {document} strikes out (by ~~, by tags s, strike or del, by brackets where it says so) is no longer law: quote \
+what stands, and leave that out.
 - Each figure in a text also occurs in a quote of the same claim. A field for a number is null where no quote states it.
 - confidence is a share from 0 to 1, or null if you cannot tell.
 - The summary has no figure that {document} or a quote does not have.

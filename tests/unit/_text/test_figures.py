@@ -23,6 +23,20 @@ from llm_common._text.figures import figures, unsupported_figures
         ("Section 12 of AB 1234, § 7, SB-9 and source S3", []),
         ("subdivision (a) of Section 17095", []),
         ("in one of the two cases", ["1", "2"]),
+        ("-5 percent, \u22125%, \u20135 % and minus five percent", ["-5%", "-5%", "-5%", "-5%"]),
+        ("$-5 and -$5 million", ["-$5", "-$5,000,000"]),
+        ("in 2025-2027, 3\u20135 of $5\u2013$10", ["2025", "2027", "3", "5", "$5", "$10"]),
+        ("2\u00bd percent or 2 1/2 percent, \u00bd%", ["2.5%", "2.5%", "0.5%"]),
+        ("by 6/30/2027, 24/7", ["6", "30", "2027", "24", "7"]),
+        (
+            "\uff15\uff0c\uff10\uff10\uff10\u5186, \u096b\u0966 \u092a, \u0661\u0662\u066b\u0665\u066a",
+            ["5000", "50", "12.5%"],
+        ),
+        ("1,00,000 rupees or two lakh", ["100000", "200000"]),
+        ("1.000.000 and 1\u202f000\u202f000 and 1'000'000 euros", ["1000000"] * 3),
+        ("500\u4e07\u5143", ["5000000"]),
+        ("C$5 million, US$5 million", ["5000000", "$5,000,000"]),
+        ("10\u00b2 units", ["10"]),
     ],
 )
 def test_reads(text: str, read: list[str]) -> None:
@@ -43,6 +57,9 @@ def test_reads(text: str, read: list[str]) -> None:
         ("fifty schools", "the schools", ["50"]),
         ("under Section 12", "the schools", []),
         ("over $15 million a year", "", ["$15,000,000"]),
+        ("rises by 5 percent", "changes by -5 percent", ["5%"]),
+        ("falls by -5%", "falls by 5%", ["-5%"]),
+        ("takes 2 percent", "takes 1/2 percent", ["2%"]),
     ],
 )
 def test_unsupported(claim: str, quotes: str, invented: list[str]) -> None:

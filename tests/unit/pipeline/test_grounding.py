@@ -27,9 +27,9 @@ def impact(*citations: tuple[str, str], **fields: Any) -> dict[str, Any]:
     }
 
 
-def checked(*impacts: dict[str, Any], summary: str = "It awards grants.") -> CheckedDraft:
+def checked(*impacts: dict[str, Any], summary: str = "It awards grants.", bill: str = BILL) -> CheckedDraft:
     answer = {"insufficient_evidence": False, "summary": summary, "confidence": 0.5, "impacts": impacts}
-    subject = Subject.checked("AB-1", BILL, "California", MODELS, max_rounds=1)
+    subject = Subject.checked("AB-1", bill, "California", MODELS, max_rounds=1)
     evidence = Evidence(queries=("q",), found=(PAGE,), failures=())
     return check_draft(LEGISLATION.draft.model_validate(answer), PartContext.whole(subject, evidence))
 
@@ -102,3 +102,40 @@ def test_nothing_supported_leaves_nothing() -> None:
     """Without a single supported impact there is no summary and no confidence either."""
     kept = checked(impact(("BILL", "a wholly invented sentence")), summary="It costs $9 billion.")
     assert (kept.claims, kept.summary, kept.confidence) == ((), "", None)
+
+
+AMENDED = "A person shall pay a fine of [$500] $5,000 to the state.\nMatter in [brackets] is old law to be omitted."
+
+
+def test_struck_text_supports_no_figure() -> None:
+    """A quote over struck text is shown as the bill has it, and supports what stands, not what is struck."""
+    quote = ("BILL", "shall pay a fine of $5,000 to the state")
+    new, old = checked(
+        impact(quote, amount_usd=5000.0),
+        impact(quote, amount_usd=500.0),
+        bill=AMENDED,
+        summary="The fine was $500. It grows.",
+    ).claims
+    assert new.citations[0].quote == "shall pay a fine of [$500] $5,000 to the state"
+    assert (new.model_dump()["amount_usd"], old.model_dump()["amount_usd"]) == (5000.0, None)
+    kept = checked(impact(("BILL", "shall pay a fine of [$500]"), description="A fine of $500."), bill=AMENDED)
+    assert kept.claims == ()
+    assert "$500: not in the quotes" in kept.unsupported[0].reason
+    assert checked(impact(quote), bill=AMENDED, summary="The fine was $500. It grows.").summary == "It grows."
+
+
+def test_a_refused_quote_says_why() -> None:
+    """A quote that is too long or too short, or is struck out, is not just called missing."""
+    long = BILL * 50
+    reasons = [
+        claim.reason
+        for claim in checked(
+            impact(("BILL", long)),
+            impact(("BILL", "award grants")),
+            impact(("BILL", "pay a fine of $500")),
+            bill=AMENDED,
+        ).unsupported
+    ]
+    assert f"has {len(long):,} characters, of which at most 4,000 are looked up" in reasons[0]
+    assert "is too short to support anything" in reasons[1]
+    assert "what is struck out" in reasons[2]
