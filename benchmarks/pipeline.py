@@ -25,7 +25,8 @@ from benchmarks.pipeline_server import BILL
 from benchmarks.postgres import Server, server
 from llm_common import AnalysisPipeline, CostTracker, Database, LLMClient, WebSearchClient
 from llm_common.pipeline import LEGISLATION
-from llm_common.search.providers.zai import ZaiProvider
+from llm_common.search.providers.http import HttpProvider
+from llm_common.search.providers.zai import FACTS
 
 __all__ = ["PipelineCosts", "PipelineLoad", "main", "pipelines"]
 
@@ -124,7 +125,7 @@ async def _pipeline(url: str, dsn: str) -> AsyncGenerator[tuple[AnalysisPipeline
     async with (
         Database.connect(dsn) as db,
         LLMClient("openai", "key", base_url=url) as llm,
-        WebSearchClient(None, db, provider=ZaiProvider("key", url)) as search,
+        WebSearchClient(None, db, provider=HttpProvider(FACTS, "key", url)) as search,
     ):
         yield AnalysisPipeline(llm, search, CostTracker(db), db), search
 

@@ -7,6 +7,7 @@ searched, and forgotten for good. A memory object belongs to one user and reache
 from typing import Any, Protocol, Self
 from uuid import UUID
 
+from llm_common._text.storable import storable
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.conversations import Backlog, ConversationMessage, Forgotten
 from llm_common.exceptions import EmptyAnswerError, InvalidInputError
@@ -174,7 +175,7 @@ class ConversationMemory:
 
 def _summary_text(answer: object) -> str:
     # What PostgreSQL cannot hold is no reason to lose an answer that was paid for.
-    text = str(answer).replace("\0", "").encode(errors="replace").decode().strip()
+    text = storable(str(answer)).strip()
     if not text:
         raise EmptyAnswerError("the model answered the order to summarise with nothing; the summary stays as it was")
     return text

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from llm_common.exceptions import ConfigurationError, InvalidInputError
 from llm_common.money import to_nano
 
-__all__ = ["PROVIDER_KEYS", "PROVIDER_URLS", "SEARCH_KEYS", "SEARCH_URLS", "Settings", "UnknownPricePolicy"]
+__all__ = ["PROVIDER_KEYS", "PROVIDER_URLS", "Settings", "UnknownPricePolicy"]
 
 UnknownPricePolicy = Literal["block", "estimate"]
 
@@ -27,20 +27,6 @@ PROVIDER_URLS: Mapping[str, tuple[str, ...]] = {
     "zai": ("ZAI_API_BASE",),
     "anthropic": ("ANTHROPIC_BASE_URL",),
 }
-#: The same for those who only search. z.ai searches with the key and the address that it chats with.
-SEARCH_KEYS: Mapping[str, tuple[str, ...]] = {
-    "zai": PROVIDER_KEYS["zai"],
-    "tavily": ("TAVILY_API_KEY",),
-    "brave": ("BRAVE_API_KEY", "BRAVE_SEARCH_API_KEY"),
-    "exa": ("EXA_API_KEY",),
-}
-SEARCH_URLS: Mapping[str, tuple[str, ...]] = {
-    "zai": PROVIDER_URLS["zai"],
-    "tavily": ("TAVILY_API_BASE",),
-    "brave": ("BRAVE_API_BASE",),
-    "exa": ("EXA_API_BASE",),
-    "searxng": ("SEARXNG_BASE_URL", "SEARXNG_API_BASE"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +37,6 @@ class Settings:
     keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     #: Provider name → base URL, where it is not the provider's own.
     urls: Mapping[str, str] = field(default_factory=dict[str, str])
-    #: The same two for search providers.
-    search_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    search_urls: Mapping[str, str] = field(default_factory=dict[str, str])
     #: `DATABASE_URL`. None: nothing is recorded unless the host passes a database; the CLI starts the embedded one.
     database_url: str | None = field(default=None, repr=False)
     #: `LLM_COMMON_DATA_DIR`: where the embedded Postgres keeps its data. None: the platform's folder for user data.
@@ -69,11 +52,12 @@ class Settings:
     #: `estimate` charges a stated ceiling.
     unknown_price: UnknownPricePolicy = "block"
 
-    @property
-    def search_providers(self) -> tuple[str, ...]:
-        """The search providers that have what they need: a key, or for SearXNG an address."""
-        ready = [name for name in SEARCH_KEYS if name in self.search_keys]
-        return (*ready, *(["searxng"] if "searxng" in self.search_urls else []))
+    #: The environment itself, for systems whose own modules say which variables are theirs.
+    variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
+
+    def variable(self, *names: str) -> str | None:
+        """The first of these variables that is set; None for none. An empty one is not set."""
+        return next(filter(None, (_value(self.variables, name) for name in names)), None)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -83,8 +67,7 @@ class Settings:
         return cls(
             keys=_by_provider(env, PROVIDER_KEYS),
             urls=_urls(env, PROVIDER_URLS),
-            search_keys=_by_provider(env, SEARCH_KEYS),
-            search_urls=_urls(env, SEARCH_URLS),
+            variables=dict(env),
             database_url=_value(env, "DATABASE_URL"),
             data_dir=Path(data_dir).expanduser() if data_dir else None,
             project=_value(env, "LLM_COMMON_PROJECT") or "default",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from llm_common._runtime.memory_cache import MemoryCache
 from llm_common._runtime.outage import Outage
 from llm_common._runtime.per_loop import PerLoop
+from llm_common._text.redaction import Secret
 from llm_common.exceptions import ConfigurationError
 from llm_common.ledger.deferred import OutageLedger
 from llm_common.ledger.local import LocalLedger
@@ -85,9 +86,10 @@ class WebSearchClient:
         retries: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
         memory: MemoryCache[Entry] | None = None,
     ) -> None:
+        # A traceback with local variables shows neither.
+        self._api_key = api_key = api_key and Secret(api_key)
+        self._base_url = base_url = base_url and Secret(base_url)
         self._settings = Settings.from_environment()
-        self._api_key = api_key
-        self._base_url = base_url
         self._given_providers = _checked_providers(provider)
         self._price_nano = None if price_usd is None else to_nano(price_usd, name="price_usd")
         self._retries = retries

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-__all__ = ["holds_key", "presentable"]
+__all__ = ["Secret", "holds_key", "presentable"]
 
 _LONGEST = 300
 #: Shapes of keys: OpenAI/Anthropic/OpenRouter `sk-...`, z.ai `32 hex.16`, Google `AIza...`, `Bearer ...`, `key=...`.
@@ -51,3 +51,12 @@ def _without_echo(text: str, sent: str) -> str:
             echoed[low:high] = b"\1" * (high - low)
     kept = "".join("\0" if hidden else character for character, hidden in zip(text, echoed, strict=True))
     return re.sub("\0+", "[...]", kept)
+
+
+class Secret(str):
+    """A key or a password. Its repr shows nothing of it, so that no traceback with local variables does."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[hidden]'"

@@ -16,7 +16,7 @@ from llm_common.llm.routing import resolve
 from llm_common.llm_client import LLMClient
 from llm_common.pipeline import AnalysisPipeline
 from llm_common.search.providers.local import LocalProvider
-from llm_common.search.providers.zai import ZaiProvider
+from llm_common.search.providers.registry import SERVICES, advice, ready
 from llm_common.settings import Settings
 from llm_common.web_search import WebSearchClient
 
@@ -35,8 +35,6 @@ _MODELS = MappingProxyType(
         "anthropic": ("anthropic/claude-haiku-5-5", "anthropic/claude-sonnet-5-5", "anthropic/claude-opus-5-5"),
     }
 )
-
-_SEARCH_ADVICE = "ZAI_API_KEY, TAVILY_API_KEY, BRAVE_API_KEY, EXA_API_KEY or SEARXNG_BASE_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +103,15 @@ async def _scripted(stack: AsyncExitStack) -> Settings:
 
 def _search(settings: Settings, db: Database, tracker: CostTracker, *, offline: bool) -> WebSearchClient:
     if offline:
-        provider = ZaiProvider(settings.keys["zai"], settings.urls["zai"])
+        from llm_common.search.providers.http import HttpProvider
+
+        provider = HttpProvider(SERVICES["zai"], settings.keys["zai"], settings.urls["zai"])
         # On another port each time, and yet the same: its answers stay good, and are never taken for z.ai's own.
         provider.identity = "scripted"
         return WebSearchClient(None, db, provider=provider, cost_tracker=tracker)
-    names = settings.search_providers
+    names = ready(settings)
     if not names:
-        notes.print(f"no web search: set {_SEARCH_ADVICE}; the analysis rests on the bill alone", highlight=False)
+        notes.print(f"no web search: set {advice()}; the analysis rests on the bill alone", highlight=False)
         return WebSearchClient(provider=LocalProvider([]), cost_tracker=tracker)
     return WebSearchClient(None, db, provider=names, cost_tracker=tracker)
 

@@ -84,9 +84,11 @@ async def _provider(settings: Settings, name: str) -> Finding:
 
 
 def _search(settings: Settings) -> Finding:
-    if settings.search_providers:
-        return Finding("web search", "ok", ", then ".join(settings.search_providers))
-    return Finding("web search", "off", "analyses rest on the bill alone", "set ZAI_API_KEY to search the web")
+    from llm_common.search.providers.registry import advice, ready
+
+    if names := ready(settings):
+        return Finding("web search", "ok", ", then ".join(names))
+    return Finding("web search", "off", "analyses rest on the bill alone", f"set {advice()} to search the web")
 
 
 def _profiles(settings: Settings) -> list[Finding]:

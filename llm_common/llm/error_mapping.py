@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from llm_common._text.redaction import presentable
+from llm_common._text.retry_after import retry_after
 from llm_common.exceptions import (
     AuthenticationError,
     BadRequestError,
@@ -21,7 +22,6 @@ from llm_common.exceptions import (
     RateLimitError,
 )
 from llm_common.llm.error_parsing import Condition, Json, condition_of, inner_headers, json_in, request_id_in
-from llm_common.llm.retry_after import retry_after
 
 __all__ = ["ADVICE", "classify"]
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from llm_common.search.query import MAX_COUNT, Query, Recency, SearchRequest
 from llm_common.search.result import SearchResult
-from llm_common.search.urls import canonical_url
+from llm_common.search.urls import canonical_url, is_within
 
 __all__ = ["RECENCY_DAYS", "Abilities", "DomainFilter", "Filtered", "filtered", "plan"]
 
@@ -91,16 +91,8 @@ def filtered(
 
 
 def _wanted(result: SearchResult, request: SearchRequest, query: Query) -> bool:
-    if request.domains:
-        return any(_within(result.domain, domain) for domain in request.domains)
-    if not (query.domains or query.wildcards):
-        return True
-    return any(_within(result.domain, domain) for domain in (*query.domains, *query.wildcards))
-
-
-def _within(host: str, domain: str) -> bool:
-    domain = domain.removeprefix("www.")
-    return host == domain or host.endswith(f".{domain}")
+    allowed = request.domains or (*query.domains, *query.wildcards)
+    return not allowed or any(is_within(result.domain, domain) for domain in allowed)
 
 
 def _recent(result: SearchResult, recency: Recency | None, today: date) -> bool:

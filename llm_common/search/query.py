@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
-from urllib.parse import urlsplit
 
 from llm_common.exceptions import InvalidQueryError
+from llm_common.search.plain_text import is_blank
+from llm_common.search.urls import ascii_domain, host_of
 
 __all__ = ["MAX_COUNT", "MAX_QUERY_CHARS", "Query", "Recency", "SearchRequest", "cache_key", "folded", "parse_query"]
 
@@ -88,7 +89,7 @@ def _text(text: object) -> str:
     if any(unicodedata.category(character) in {"Cs", "Cc"} and not character.isspace() for character in text):
         raise InvalidQueryError("the query has control characters in it; remove them")
     words = " ".join(text.split())
-    if not folded(words):
+    if is_blank(words) or not folded(words):
         raise InvalidQueryError("the query is empty; say what to search for")
     return words
 
@@ -112,15 +113,14 @@ def _domain(given: object) -> str:
     """A plain domain (`irs.gov`) or a wildcard (`*.gov`), in lower case and IDNA form."""
     if not isinstance(given, str):
         raise InvalidQueryError(f"a domain must be text such as 'irs.gov', not {type(given).__name__}")
-    name = given.lower().rstrip(".")
-    plain = name.removeprefix("*.")
+    plain = given.removeprefix("*.")
     try:
-        ascii_name = plain if plain.isascii() else plain.encode("idna").decode()
-    except UnicodeError:
-        ascii_name = ""
-    if not _is_domain(ascii_name, wildcard=plain != name):
+        name = ascii_domain(plain)
+    except ValueError:
+        name = ""
+    if not _is_domain(name, wildcard=plain != given):
         raise InvalidQueryError(f"domain {given!r:.100} is not a domain name{_suggestion(given)}")
-    return ascii_name if plain == name else f"*.{ascii_name}"
+    return name if plain == given else f"*.{name}"
 
 
 def _is_domain(name: str, *, wildcard: bool) -> bool:
@@ -132,11 +132,8 @@ def _is_domain(name: str, *, wildcard: bool) -> bool:
 def _suggestion(given: str) -> str:
     """What was probably meant: the host of an address, without port and spaces."""
     address = given.strip()
-    try:
-        host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    except ValueError:
-        host = ""
-    labels = host.split()[0].strip(".") if host.split() else ""
-    if _is_domain(labels.removeprefix("*."), wildcard=labels.startswith("*.")):
-        return f"; use {labels!r}"
+    star = "*." if address.startswith("*.") else ""
+    host = host_of(address if "://" in address else f"//{address.removeprefix('*.').split(' ')[0]}")
+    if _is_domain(host, wildcard=bool(star)):
+        return f"; use {star + host!r}"
     return "; use the plain form 'irs.gov' or a wildcard '*.gov'"

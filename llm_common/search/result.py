@@ -1,37 +1,31 @@
 """One hit of a web search: frozen, so that a host's edit cannot reach the cache."""
 
 from datetime import date, datetime
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from llm_common._text.storable import storable
 from llm_common.search.dates import parse_published
+from llm_common.search.urls import checked_url, domain_of
 
 __all__ = ["SearchResult"]
 
 
-def _storable(value: Any) -> Any:
-    """Text as PostgreSQL's jsonb takes it: without NUL, without halves of surrogate pairs."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
-
-
-_Text = Annotated[str, BeforeValidator(_storable), Field(strict=True)]
+_Text = Annotated[str, Field(strict=True), AfterValidator(storable)]
 
 
 class SearchResult(BaseModel):
-    """One hit. `url` is http or https; `published_date` is the provider's own text, however strange.
+    """One hit. `url` is http or https, without blanks and controls.
 
-    `relevance_score` is the provider's, higher is better, None where it gives none. `model_dump()` has the five
-    fields.
+    `published_date` is the provider's own text, however strange. `relevance_score` is the provider's, higher is better,
+    None where it gives none. `model_dump()` has the five fields.
     """
 
     model_config = ConfigDict(frozen=True)
 
     title: _Text
-    url: _Text
+    url: Annotated[str, Field(strict=True)]
     snippet: _Text
     published_date: _Text | None = None
     relevance_score: float | None = Field(default=None, allow_inf_nan=False)
@@ -39,15 +33,12 @@ class SearchResult(BaseModel):
     @field_validator("url")
     @classmethod
     def _reachable(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("a result's url must be an http or https address")
-        return url
+        return checked_url(url)
 
     @property
     def domain(self) -> str:
-        """The host name in lower case, without `www.`: `irs.gov`."""
-        return (urlsplit(self.url).hostname or "").removeprefix("www.")
+        """The host as DNS has it, without `www.` and final dot: `irs.gov`, `xn--bcher-kva.de`."""
+        return domain_of(self.url)
 
     @property
     def published(self) -> date | None:

@@ -97,10 +97,10 @@ def test_a_url_that_is_none_is_told_by_its_variable_and_not_by_its_value() -> No
     assert "secret" not in str(caught.value)
 
 
-def test_search_providers_are_those_that_have_what_they_need() -> None:
-    """A key makes one ready, SearXNG an address; the order is that of the table."""
-    settings = Settings.from_environment(
-        {"EXA_API_KEY": "k", "SEARXNG_BASE_URL": "http://localhost:1", "ZAI_API_KEY": "k"}
-    )
-    assert settings.search_providers == ("zai", "exa", "searxng")
-    assert Settings().search_providers == ()
+def test_a_variable_of_another_system_is_read_from_the_same_environment() -> None:
+    """The first that is set wins, an empty one is not set, and none of them shows in the repr."""
+    settings = Settings.from_environment({"FIRST": " ", "SECOND": " secret ", "THIRD": "x"})
+    assert settings.variable("FIRST", "SECOND", "THIRD") == "secret"
+    assert settings.variable("FIRST") is None
+    assert Settings().variable("PATH") is None
+    assert "secret" not in repr(settings)

@@ -6,21 +6,21 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
+from llm_common._text.storable import storable
 from llm_common.db.transport import Json
-from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, InvalidInputError, SearchError
+from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, SearchError
 from llm_common.search.dates import parse_published
 from llm_common.search.filters import RECENCY_DAYS, Abilities
 from llm_common.search.providers.local import Document
 from llm_common.search.providers.protocol import ProviderAnswer
 from llm_common.search.query import SearchRequest
 from llm_common.search.result import SearchResult
+from llm_common.search.urls import domain_of
 
 if TYPE_CHECKING:
     from llm_common.db.database import Database
 
 __all__ = ["DocumentProvider"]
-
-_NUL = "\x00"
 
 
 class DocumentProvider:
@@ -41,7 +41,7 @@ class DocumentProvider:
     async def add(self, documents: Iterable[Document]) -> int:
         """Store documents, in place of those with the same address; gives their number.
 
-        Raises `InvalidInputError` for an address that is none, and `DatabaseError`.
+        Raises `DatabaseError`.
         """
         return await self._functions.put([_row(document) for document in documents])
 
@@ -75,18 +75,12 @@ class DocumentProvider:
 
 
 def _row(document: Document) -> dict[str, Json]:
-    try:
-        result = SearchResult(title=document.title, url=document.url, snippet="", published_date=document.published)
-    except ValueError as error:
-        raise InvalidInputError(
-            f"document {document.url!r:.200} has no http or https address to be found by"
-        ) from error
     published = parse_published(document.published)
     return {
-        "url": result.url,
-        "host": result.domain,
-        "title": result.title,
-        "content": document.text.replace(_NUL, ""),
+        "url": document.url,
+        "host": domain_of(document.url),
+        "title": storable(document.title),
+        "content": storable(document.text),
         "published": published and published.isoformat(),
     }
 

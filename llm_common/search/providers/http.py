@@ -1,22 +1,26 @@
-"""The HTTP that search providers share: one session per event loop, no redirects, a bounded body, our errors."""
+"""A search service over HTTP: one session per event loop, no redirects, a bounded body, our errors.
 
+The key goes to the address that the settings name, and nowhere else.
+"""
+
+from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Literal, Protocol
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
 from llm_common._runtime.per_loop import PerLoop
+from llm_common._text.redaction import Secret
 from llm_common.exceptions import ConfigurationError, SearchError
-from llm_common.search.filters import Abilities
-from llm_common.search.providers.parsing import Service
+from llm_common.search.providers.facts import ProviderFacts
+from llm_common.search.providers.parsing import Exchange, read_answer, read_refusal
 from llm_common.search.providers.protocol import NOT_SENT, ProviderAnswer
 from llm_common.search.query import SearchRequest
 
-__all__ = ["HttpProvider", "Outgoing", "Wire"]
+__all__ = ["HttpProvider"]
 
 #: Fifty results with their summaries are well below; what is longer is not an answer.
 _MAX_BODY_BYTES: Final = 4 * 2**20
@@ -25,123 +29,145 @@ _CONNECT_SECONDS: Final = 10.0
 _CONNECTIONS: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One request: its parameters for the address, or its JSON body."""
-
-    method: Literal["GET", "POST"]
-    params: Mapping[str, str] = field(default_factory=dict[str, str])
-    body: Mapping[str, Any] | None = None
-
-
-class Wire(Protocol):
-    """What one service says and understands, without the network. `path` follows the base URL."""
-
-    @property
-    def service(self) -> Service: ...
-
-    @property
-    def engine(self) -> str: ...
-
-    @property
-    def abilities(self) -> Abilities: ...
-
-    @property
-    def price_usd(self) -> Decimal: ...
-
-    @property
-    def path(self) -> str: ...
-
-    def headers(self, api_key: str) -> Mapping[str, str]:
-        """Those that carry the key."""
-        ...
-
-    def render(self, request: SearchRequest) -> Outgoing: ...
-
-    def parse(self, raw: bytes) -> ProviderAnswer:
-        """The hits in a body that came with status 200. Raises `SearchError` for what is no answer."""
-        ...
-
-    def refusal(self, status: int, raw: bytes, headers: Mapping[str, str]) -> SearchError:
-        """What an answer with another status means."""
-        ...
-
-
 class HttpProvider:
-    """A `SearchProvider` over a wire. `base_url` is what precedes the wire's path; an address with the path will do.
+    """A `SearchProvider` for the service of `facts`.
 
-    `default_url` is the service's own, None where it has none. An answer from another address is never cached as if it
-    were from there.
+    `base_url` is what precedes its path; an address with the path will do, and so will one with a user and a password
+    for an instance that asks for them. An answer from another address is never cached as if it were the service's own.
     """
 
-    def __init__(self, wire: Wire, api_key: str, base_url: str, *, default_url: str | None) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigurationError(f"base URL {base_url!r} must begin with http:// or https:// and name a host")
-        self._wire = wire
-        self._key = api_key
-        base = base_url.rstrip("/").removesuffix(wire.path)
-        self._url = f"{base}{wire.path}"
-        self.name = wire.service.name
-        self.engine = wire.engine
-        self.abilities = wire.abilities
-        self.price_usd = wire.price_usd
-        self.identity: str | None = self.name if base == default_url else f"{self.name}@{self._url}"
+    def __init__(self, facts: ProviderFacts, api_key: str = "", base_url: str | None = None) -> None:
+        # Whatever is raised here shows no secret, also not with the local variables of these frames.
+        api_key, base_url = Secret(api_key), Secret(base_url or facts.base_url or "")
+        address = _address(base_url, facts)
+        self._facts = facts
+        self._host = address.host
+        self._url = f"{address.base}{facts.path}"
+        self._headers, self._secrets = _credentials(facts, api_key, address)
+        self.name = facts.name
+        self.engine = facts.engine
+        self.abilities = facts.abilities
+        self.price_usd = facts.price_usd
+        self.identity: str | None = self.name if address.base == facts.base_url else f"{self.name}@{self._url}"
         self._sessions = PerLoop(self._open)
 
     def _open(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-            headers={**self._wire.headers(self._key), "Accept": "application/json"},
+            headers={**self._headers, "Accept": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        # Unasked, aiohttp sends a GET again whose connection was closed: a second paid request that nobody counts.
+        session._retry_connection = False  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return session
 
     async def search(self, request: SearchRequest, *, timeout: float) -> ProviderAnswer:
-        limits = aiohttp.ClientTimeout(total=timeout, connect=min(timeout, _CONNECT_SECONDS))
-        outgoing = self._wire.render(request)
+        outcome = await self._ask(request, timeout)
+        if isinstance(outcome, SearchError):
+            raise outcome
+        return ProviderAnswer(outcome.results[: request.count], outcome.skipped)
+
+    async def _ask(self, request: SearchRequest, timeout: float) -> ProviderAnswer | SearchError:
+        exchange = Exchange(self._facts, self._secrets, request.text)
         try:
-            async with self._sessions.get().request(
-                outgoing.method,
-                self._url,
-                params=outgoing.params,
-                json=outgoing.body,
-                allow_redirects=False,
-                timeout=limits,
-            ) as response:
-                raw = await self._body(response)
-        except aiohttp.ClientConnectorError as error:
-            raise self._failure("cannot be reached; check the network and the base URL", NOT_SENT) from error
-        except aiohttp.ConnectionTimeoutError as error:
-            raise self._failure("could not be reached in time; check the network and the base URL", NOT_SENT) from error
+            status, headers, raw = await self._fetch(request, timeout)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return self._failure("cannot be reached; check the network and the base URL", error, NOT_SENT)
         except TimeoutError as error:
-            raise self._failure(f"gave no answer within {timeout:.1f} s") from error
-        except aiohttp.ClientError as error:
-            raise self._failure(f"broke the connection ({type(error).__name__})") from error
-        if response.status != HTTPStatus.OK:
-            raise self._wire.refusal(response.status, raw, response.headers)
-        answer = self._wire.parse(raw)
-        return ProviderAnswer(answer.results[: request.count], answer.skipped)
+            return self._failure(f"gave no answer within {timeout:.1f} s", error)
+        except (aiohttp.ClientError, OSError) as error:
+            return self._failure(f"broke the connection ({type(error).__name__})", error)
+        if len(raw) > _MAX_BODY_BYTES:
+            longest = f"is longer than {_MAX_BODY_BYTES // 2**20} MiB; it was not read to its end"
+            return exchange.error(longest, status=status)
+        return read_answer(exchange, raw) if status == HTTPStatus.OK else read_refusal(exchange, status, headers, raw)
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        raw = bytearray()
-        async for chunk in response.content.iter_any():
-            raw += chunk
-            if len(raw) > _MAX_BODY_BYTES:
-                raise SearchError(
-                    f"{self._wire.service.label}'s answer is longer than {_MAX_BODY_BYTES // 2**20} MiB; "
-                    "it was not read to its end",
-                    provider=self.name,
-                    status=response.status,
-                )
-        return bytes(raw)
+    async def _fetch(self, request: SearchRequest, timeout: float) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body, of which a little more than what is allowed is read."""
+        outgoing = self._facts.encode(request)
+        async with self._sessions.get().request(
+            outgoing.method,
+            self._url,
+            params=outgoing.params,
+            json=outgoing.body,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=timeout, connect=min(timeout, _CONNECT_SECONDS)),
+        ) as response:
+            raw = bytearray()
+            async for chunk in response.content.iter_any():
+                raw += chunk
+                if len(raw) > _MAX_BODY_BYTES:
+                    break
+            return response.status, response.headers, bytes(raw)
 
-    def _failure(self, what: str, code: str | None = None) -> SearchError:
-        label = self._wire.service.label
-        return SearchError(
-            f"{label} at {urlsplit(self._url).netloc} {what}", provider=self.name, code=code, retryable=True
-        )
+    def _failure(self, what: str, cause: Exception, code: str | None = None) -> SearchError:
+        text = f"{self._facts.label} at {self._host} {what}"
+        failure = SearchError(text, provider=self.name, code=code, retryable=True)
+        failure.__cause__ = _bare(cause)
+        return failure
 
     async def aclose(self) -> None:
         session = self._sessions.pop()
         if session is not None:
             await session.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """A base URL without the service's path, its host with the port, and who signs in there."""
+
+    base: str
+    host: str
+    user: Secret
+    password: Secret | None
+
+
+def _address(url: Secret, facts: ProviderFacts) -> _Address:
+    address = _read_address(url, facts.path)
+    if address is None:
+        variables = " or ".join(facts.url_variables)
+        raise ConfigurationError(
+            f"the base URL for {facts.name} (base_url, or {variables}) must begin with http:// or https:// and name a "
+            "host, without a query. It is not shown: it may hold a password, or be a key in the wrong place"
+        )
+    return address
+
+
+def _read_address(url: str, path: str) -> _Address | None:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+            return None
+    except ValueError:
+        return None
+    if parts.query or parts.fragment or not url.isprintable() or " " in url:
+        return None
+    host = parts.netloc.rpartition("@")[2]
+    return _Address(
+        base=f"{parts.scheme}://{host}{parts.path.rstrip('/').removesuffix(path)}",
+        host=host,
+        user=Secret(unquote(parts.username or "")),
+        password=None if parts.password is None else Secret(unquote(parts.password)),
+    )
+
+
+def _credentials(facts: ProviderFacts, key: Secret, to: _Address) -> tuple[Mapping[str, str], tuple[Secret, ...]]:
+    """The headers that carry key or password, and what must not be repeated of them."""
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"the key for {facts.name} has characters that no HTTP header takes; copy it again")
+    headers = {name: Secret(value) for name, value in facts.headers(key).items()}
+    if to.password is None:
+        return headers, (key,) if key else ()
+    if headers:
+        raise ConfigurationError(f"a key and a password in the base URL are given for {facts.name}; pass one of them")
+    token = Secret(b64encode(f"{to.user}:{to.password}".encode()).decode())
+    return {"Authorization": Secret(f"Basic {token}")}, tuple(filter(None, (token, to.password)))
+
+
+def _bare(error: BaseException) -> BaseException:
+    """The error without its frames: aiohttp's hold the headers, and error trackers show local variables."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+    return error

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import quote
 
-from llm_common.exceptions import ConfigurationError
+from llm_common.exceptions import ConfigurationError, InvalidInputError
 from llm_common.search.filters import Abilities
 from llm_common.search.providers.protocol import ProviderAnswer
 from llm_common.search.query import SearchRequest, folded
 from llm_common.search.result import SearchResult
+from llm_common.search.urls import checked_url
 
 __all__ = ["Document", "LocalProvider", "read_folder"]
 
@@ -30,12 +32,20 @@ _MAX_FILE_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One page. `published` is a date as text, such as `2026-03-01`."""
+    """One page. `published` is a date as text, such as `2026-03-01`. A `url` that is none is an `InvalidInputError`."""
 
     url: str
     title: str
     text: str
     published: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "url", checked_url(self.url))
+        except ValueError as error:
+            raise InvalidInputError(
+                f"document {self.url!r:.200} has no http or https address to be found by: {error}"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ def read_folder(folder: Path) -> list[Document]:
 
 def _read(path: Path, folder: Path) -> Document:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    url = f"https://local.invalid/{path.relative_to(folder).as_posix()}"
+    url = f"https://local.invalid/{quote(path.relative_to(folder).as_posix())}"
     if lines and lines[0].lower().startswith("url:"):
         url = lines.pop(0)[4:].strip()
     title = next((line.lstrip("# ").strip() for line in lines if line.strip("# ")), path.stem)

@@ -1,158 +1,152 @@
 """What the answers of search services have in common: JSON that may be no JSON, hits that may be no hits, refusals.
 
-Each service's own wire is in a module of its own. Pure.
+Nothing of the key or the query that a service repeats gets into an error. Errors are returned, not raised: a traceback
+would keep the answer in its frames. Pure.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final, cast
+from urllib.parse import quote, quote_plus
 
 from pydantic import ValidationError
 
+from llm_common._text.redaction import presentable
+from llm_common._text.retry_after import retry_after
 from llm_common.exceptions import SearchError, SearchQuotaError
+from llm_common.search.plain_text import plain_text
+from llm_common.search.providers.facts import Fields, HitFields, ProviderFacts, Refusal
 from llm_common.search.providers.protocol import ProviderAnswer
 from llm_common.search.result import SearchResult
 
-__all__ = ["Fields", "Service", "fields_at", "read_hits", "read_object", "refusal", "seconds_until", "value_at"]
+__all__ = ["Exchange", "read_answer", "read_refusal"]
 
-Fields = dict[str, Any]
-
-_REDIRECTS: Final = range(300, 400)
 _KEY_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _MAY_PASS: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT})
-_MAX_MESSAGE_CHARS: Final = 200
 _MAX_CODE_CHARS: Final = 40
+#: A shorter query stands in too many words to be looked for.
+_SHORTEST_ECHO: Final = 3
+_NO_JSON: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """Whom an error is about. `name` is ours (`zai`), `label` its own (`z.ai`).
+class Exchange:
+    """One answer of a service: who gave it, and what must not be repeated of what was sent."""
 
-    `quota_advice` and `key_advice` are whole sentences: what to do when nothing is left, and when the key is refused.
-    """
+    facts: ProviderFacts
+    secrets: Sequence[str] = ()
+    query: str = ""
 
-    name: str
-    label: str
-    quota_advice: str
-    key_advice: str
+    def without_secrets(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "[redacted]")
+        return text
 
+    def shown(self, message: str) -> str:
+        """A message as an error may carry it: without key and query, however they are spelled there."""
+        sent = [*self.secrets, *([self.query] if len(self.query) >= _SHORTEST_ECHO else [])]
+        spelled = {form for text in sent for form in (text, quote(text), quote(text, safe=""), quote_plus(text))}
+        if spelled:
+            longest_first = sorted(map(re.escape, spelled), key=len, reverse=True)
+            message = re.sub("|".join(longest_first), "[redacted]", message, flags=re.IGNORECASE)
+        return presentable(message, sent=self.query)
 
-def read_object(raw: bytes, service: Service) -> Fields:
-    """The JSON object of a body that came with status 200. Raises `SearchError` where it is none."""
-    try:
-        body: object = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise SearchError(
-            f"{service.label}'s answer of {len(raw)} bytes is not JSON; nothing is cached. "
-            "Try again, and check the base URL.",
-            provider=service.name,
-            status=200,
-            retryable=True,
-        ) from error
-    if not isinstance(body, dict):
-        raise SearchError(
-            f"{service.label}'s answer is a JSON {type(body).__name__}, not an object",
-            provider=service.name,
-            status=200,
+    def error(self, what: str, *, retryable: bool = False, status: int = HTTPStatus.OK) -> SearchError:
+        return SearchError(
+            f"{self.facts.label}'s answer {what}", provider=self.facts.name, status=status, retryable=retryable
         )
-    return cast("Fields", body)
 
 
-def value_at(raw: bytes, *names: str) -> object:
-    """What stands below `names` in a body that may be anything; None where there is no such thing."""
-    try:
-        value: object = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    for name in names:
-        value = cast("Fields", value).get(name) if isinstance(value, dict) else None
-    return value
+def read_answer(exchange: Exchange, raw: bytes) -> ProviderAnswer | SearchError:
+    """The hits in a body that came with status 200; items that cannot be read are counted.
 
-
-def fields_at(raw: bytes, *names: str) -> Fields:
-    """The same for an object; an empty one where there is none."""
-    value = value_at(raw, *names)
-    return cast("Fields", value) if isinstance(value, dict) else {}
-
-
-def read_hits(
-    found: object, field: str, service: Service, to_result: Callable[[Fields], SearchResult]
-) -> ProviderAnswer:
-    """The hits in the list `found`, which the service calls `field`; items that cannot be read are counted.
-
-    Raises `SearchError` where it is no list, and where none of its items can be read.
+    A `SearchError` for what is no answer: no JSON, no list of hits, none that can be read, or a refusal.
     """
+    body = _json(raw)
+    if body is _NO_JSON:
+        return exchange.error(
+            f"of {len(raw)} bytes is not JSON; nothing is cached. Try again, and check the base URL.", retryable=True
+        )
+    if not isinstance(body, dict):
+        return exchange.error(f"is a JSON {type(body).__name__}, not an object")
+    found = exchange.facts.hits(cast("Fields", body))
+    if isinstance(found, Refusal):
+        return _refused(exchange, HTTPStatus.OK, {}, found)
     if not isinstance(found, list):
-        raise SearchError(
-            f"{service.label}'s answer has no list {field}, but {type(found).__name__}; nothing is cached. "
-            "Try again; if it stays, the wire format has changed.",
-            provider=service.name,
-            status=200,
+        return exchange.error(
+            f"has no list of hits, but {type(found).__name__}; nothing is cached. "
+            "Try again; if it stays, the wire format has changed."
         )
     items = cast("list[object]", found)
-    results: list[SearchResult] = []
-    for item in items:
-        if isinstance(item, dict):
-            with suppress(ValidationError):  # counted as skipped
-                results.append(to_result(cast("Fields", item)))
+    results = [hit for item in items if (hit := _hit(item, exchange.facts.fields, exchange.without_secrets))]
     if items and not results:
-        raise SearchError(
-            f"{service.label}'s answer has {len(items)} items, and none can be read; nothing is cached.",
-            provider=service.name,
-            status=200,
-        )
+        return exchange.error(f"has {len(items)} items, and none can be read; nothing is cached.")
     return ProviderAnswer(tuple(results), skipped=len(items) - len(results))
 
 
-def refusal(
-    service: Service,
-    status: int,
-    *,
-    headers: Mapping[str, str],
-    code: object = None,
-    message: object = None,
-    is_quota: bool = False,
-    is_busy: bool = False,
-    is_key: bool = False,
-) -> SearchError:
-    """The error for an answer that says no. Its text carries the service's own code and message, never the query.
+def read_refusal(exchange: Exchange, status: int, headers: Mapping[str, str], raw: bytes) -> SearchError:
+    """What an answer with another status means. Its text carries the service's own code and message."""
+    body = _json(raw)
+    return _refused(exchange, status, headers, exchange.facts.refusal(status, None if body is _NO_JSON else body))
 
-    `is_quota`: the account has nothing left. `is_busy`: asking again shortly may help, whatever the status.
-    `is_key`: the key was refused, whatever the status.
-    """
-    known = str(code)[:_MAX_CODE_CHARS] if isinstance(code, (str, int)) and str(code) else None
-    said = message[:_MAX_MESSAGE_CHARS] if isinstance(message, str) else ""
-    text = f"{service.label} answered {status}{f' (code {known})' if known else ''}{f': {said}' if said else ''}"
-    if is_quota:
-        return SearchQuotaError(f"{text}. {service.quota_advice}", provider=service.name, status=status, code=known)
-    if is_key or status in _KEY_REFUSED:
-        return SearchError(f"{text}. {service.key_advice}", provider=service.name, status=status, code=known)
-    if status in _REDIRECTS:
+
+def _refused(exchange: Exchange, status: int, headers: Mapping[str, str], refusal: Refusal) -> SearchError:
+    facts, code, message = exchange.facts, refusal.code, refusal.message
+    known = exchange.shown(str(code))[:_MAX_CODE_CHARS] if isinstance(code, (str, int)) and str(code) else None
+    said = exchange.shown(message) if isinstance(message, str) else ""
+    text = f"{facts.label} answered {status}{f' (code {known})' if known else ''}{f': {said}' if said else ''}"
+    if refusal.kind == "quota":
+        return SearchQuotaError(f"{text}. {facts.quota_advice}", provider=facts.name, status=status, code=known)
+    if refusal.kind == "key" or status in _KEY_REFUSED:
+        return SearchError(f"{text}. {facts.key_advice}", provider=facts.name, status=status, code=known)
+    if status // 100 == HTTPStatus.MULTIPLE_CHOICES // 100:
         text += ". Redirects are not followed, so that the key stays where it belongs: check the base URL."
-    retryable = is_busy or status in _MAY_PASS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    wait = seconds_until(_header(headers, "Retry-After"), datetime.now(UTC))
-    return SearchError(text, provider=service.name, status=status, code=known, retry_after=wait, retryable=retryable)
+    retryable = refusal.kind == "busy" or status in _MAY_PASS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    wait = retry_after({name.lower(): value for name, value in headers.items()}, now=datetime.now(UTC))
+    return SearchError(text, provider=facts.name, status=status, code=known, retry_after=wait, retryable=retryable)
 
 
-def _header(headers: Mapping[str, str], wanted: str) -> str | None:
-    return next((value for name, value in headers.items() if name.lower() == wanted.lower()), None)
+def _json(raw: bytes) -> object:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return _NO_JSON
 
 
-def seconds_until(retry_after: str | None, now: datetime) -> float | None:
-    """A Retry-After header in seconds: a number, or an HTTP date (RFC 9110, section 10.2.3). None if unreadable."""
-    if retry_after is None:
+def _hit(item: object, fields: HitFields, clean: Callable[[str], str]) -> SearchResult | None:
+    """A field that is odd is left out, and costs the hit only where the hit would lead nowhere."""
+    if not isinstance(item, dict):
+        return None
+    known = cast("Fields", item)
+    dates = (known.get(name) for name in fields.published)
+    try:
+        return SearchResult(
+            title=clean(plain_text(_text(known.get(fields.title)))),
+            url=clean(known[fields.url]) if isinstance(known.get(fields.url), str) else "",
+            snippet=clean(plain_text(_text(known.get(fields.snippet)))),
+            published_date=next((clean(text) for text in map(_text, dates) if text), None),
+            relevance_score=_number(known.get(fields.score)),
+        )
+    except ValidationError:
+        return None
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return " … ".join(part for part in cast("list[Any]", value) if isinstance(part, str))
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    """A finite one. JSON in Python may hold NaN, and whole numbers that no float does."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
-        return max(0.0, float(retry_after)) if retry_after.strip().isdecimal() else _until(retry_after, now)
-    except (ValueError, OverflowError):
+        number = float(value)
+    except OverflowError:
         return None
-
-
-def _until(http_date: str, now: datetime) -> float:
-    when = parsedate_to_datetime(http_date)
-    return max(0.0, (when.replace(tzinfo=UTC) if when.tzinfo is None else when).timestamp() - now.timestamp())
+    return number if number - number == 0 else None

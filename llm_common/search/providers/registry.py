@@ -1,92 +1,83 @@
-"""Providers by name. Each is imported when it is asked for."""
+"""Providers by name: those whose modules beside this one have `FACTS`, and `local`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from pkgutil import iter_modules
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
+from llm_common._text.redaction import Secret
 from llm_common.exceptions import ConfigurationError
+from llm_common.search.providers.facts import ProviderFacts
 from llm_common.search.providers.protocol import SearchProvider
-from llm_common.settings import SEARCH_KEYS, SEARCH_URLS, Settings
+from llm_common.settings import Settings
 
 if TYPE_CHECKING:
     from llm_common.db.database import Database
 
-__all__ = ["NAMES", "make_provider"]
+__all__ = ["NAMES", "SERVICES", "advice", "make_provider", "ready"]
+
+#: Not services; some are slow to import.
+_OTHERS: Final = frozenset({"documents", "facts", "http", "local", "parsing", "protocol", "registry"})
+
+
+def _services() -> Mapping[str, ProviderFacts]:
+    package = f"{__package__}."
+    names = [one.name for one in iter_modules([str(Path(__file__).parent)]) if one.name not in _OTHERS]
+    found: list[ProviderFacts] = [import_module(package + name).FACTS for name in names]
+    return MappingProxyType({facts.name: facts for facts in sorted(found, key=lambda facts: (facts.rank, facts.name))})
+
+
+#: Name -> facts, in the order in which the CLI asks them.
+SERVICES: Final = _services()
+NAMES: Final = (*SERVICES, "local")
+
+
+def ready(settings: Settings) -> tuple[str, ...]:
+    """The services that have what they need in the environment: a key, or an address where they have none."""
+    return tuple(
+        name
+        for name, facts in SERVICES.items()
+        if (not facts.key_variables or settings.variable(*facts.key_variables))
+        and (facts.base_url or settings.variable(*facts.url_variables))
+    )
+
+
+def advice() -> str:
+    """What to set to search the web: `ZAI_API_KEY, TAVILY_API_KEY or SEARXNG_BASE_URL`."""
+    *names, last = (facts.variables.split(" or ")[0] for facts in SERVICES.values())
+    return f"{', '.join(names)} or {last}"
 
 
 def make_provider(
     name: str, api_key: str | None, base_url: str | None, settings: Settings, database: "Database | None" = None
 ) -> SearchProvider:
-    """What is not passed comes from the environment.
+    """What is not passed comes from the environment. Raises `ConfigurationError` that says what is missing.
 
     For `local`, `base_url` is the folder to search in; without one it searches the table search_documents of
     `database`.
     """
-    if name not in NAMES:
+    if name == "local":
+        return _local(base_url, database)
+    facts = SERVICES.get(name)
+    if facts is None:
         raise ConfigurationError(
             f"search provider {name!r} is unknown; use one of {', '.join(NAMES)}, or pass an object"
         )
-    if name == "local":
-        return _local(base_url, database)
-    address = base_url or settings.search_urls.get(name)
-    if name == "searxng":
-        return _searxng(api_key or "", address)
-    return _KEYED[name](_key(name, api_key or settings.search_keys.get(name)), address)
-
-
-def _key(name: str, given: str | None) -> str:
-    key = (given or "").strip()
-    if not key:
+    key = Secret((api_key or settings.variable(*facts.key_variables) or "").strip())
+    address = base_url or settings.variable(*facts.url_variables) or facts.base_url
+    if facts.key_variables and not key:
         raise ConfigurationError(
-            f"no key for web search with {name}: set {' or '.join(SEARCH_KEYS[name])}, "
-            "or pass WebSearchClient(api_key=...)"
+            f"no key for web search with {name}: set {facts.variables}, or pass WebSearchClient(api_key=...)"
         )
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigurationError(f"the key for {name} has characters in it that no HTTP header takes; copy it again")
-    return key
-
-
-def _zai(key: str, base_url: str | None) -> SearchProvider:
-    from llm_common.search.providers.zai import DEFAULT_URL, ZaiProvider
-
-    return ZaiProvider(key, base_url or DEFAULT_URL)
-
-
-def _tavily(key: str, base_url: str | None) -> SearchProvider:
-    from llm_common.search.providers.tavily import DEFAULT_URL, TavilyProvider
-
-    return TavilyProvider(key, base_url or DEFAULT_URL)
-
-
-def _brave(key: str, base_url: str | None) -> SearchProvider:
-    from llm_common.search.providers.brave import DEFAULT_URL, BraveProvider
-
-    return BraveProvider(key, base_url or DEFAULT_URL)
-
-
-def _exa(key: str, base_url: str | None) -> SearchProvider:
-    from llm_common.search.providers.exa import DEFAULT_URL, ExaProvider
-
-    return ExaProvider(key, base_url or DEFAULT_URL)
-
-
-_KEYED: Mapping[str, Callable[[str, str | None], SearchProvider]] = {
-    "zai": _zai,
-    "tavily": _tavily,
-    "brave": _brave,
-    "exa": _exa,
-}
-NAMES = (*_KEYED, "searxng", "local")
-
-
-def _searxng(api_key: str, base_url: str | None) -> SearchProvider:
-    if base_url is None:
+    if address is None:
         raise ConfigurationError(
-            f"provider 'searxng' needs the address of an instance: set {SEARCH_URLS['searxng'][0]}, or pass base_url"
+            f"provider {name!r} needs the address of an instance: set {facts.url_variables[0]}, or pass base_url"
         )
-    from llm_common.search.providers.searxng import SearxngProvider
+    from llm_common.search.providers.http import HttpProvider
 
-    return SearxngProvider(base_url, api_key)
+    return HttpProvider(facts, key, address)
 
 
 def _local(folder: str | None, database: "Database | None") -> SearchProvider:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common import exceptions
+from llm_common._text.retry_after import retry_after
 from llm_common.exceptions import (
     ContentPolicyError,
     ContextWindowError,
@@ -16,7 +17,6 @@ from llm_common.exceptions import (
     RateLimitError,
 )
 from llm_common.llm.error_mapping import classify
-from llm_common.llm.retry_after import retry_after
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures" / "errors").glob("*.json"))
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)

@@ -85,6 +85,50 @@ def test_wildcards_are_filtered_here_and_said_so():
     assert (outcome.provider_filters, outcome.local_filters) == (("recency=1y",), ("domain=*.gov",))
 
 
+ADDRESSES_OF_A_BOOKSHOP = [
+    "https://bücher.de/a",
+    "https://BÜCHER.de/b",
+    "https://www.bu\u0308cher.de/c",
+    "https://xn--bcher-kva.de/d",
+    "https://XN--BCHER-KVA.DE./e",
+    "https://bücher.de./f",
+    "https://bücher。de/g",
+    "https://shop.bücher.de:8443/h",
+    "https://user:word@bücher.de/i",
+]
+
+
+@pytest.mark.parametrize("abilities", [ONE, NONE, MANY])
+@pytest.mark.parametrize(
+    "domain", ["bücher.de", "xn--bcher-kva.de", "Bücher.DE.", "*.de", "www.bücher.de", "*.bücher.de"]
+)
+def test_a_domain_is_the_same_in_every_spelling(abilities, domain):
+    """International names, final dots, case, ports and users: filter and hit are compared as DNS has them."""
+    pages = [at(url) for url in ADDRESSES_OF_A_BOOKSHOP]
+    strange = [at("https://bücher.de@evil.example/"), at("https://xbücher.de.evil.example/"), at("https://bucher.xde/")]
+    outcome = run(abilities, [[*strange, *pages]], domains=[domain], count=20)
+    assert [r.url for r in outcome.results] == ADDRESSES_OF_A_BOOKSHOP
+    assert {r.domain for r in pages} == {"xn--bcher-kva.de", "shop.xn--bcher-kva.de"}
+
+
+@pytest.mark.parametrize(
+    ("url", "domain"),
+    [
+        ("https://irs.gov./a", "irs.gov"),
+        ("https://faß.de/", "xn--fa-hia.de"),
+        ("https://fass.de/", "fass.de"),
+        ("https://☃.net/", "xn--n3h.net"),
+        ("https://пример.рф/", "xn--e1afmkfd.xn--p1ai"),
+        ("https://[::1]:80/x", "::1"),
+        ("https://192.0.2.1/", "192.0.2.1"),
+        ("https://a_b.example.org/", "a_b.example.org"),
+    ],
+)
+def test_a_hits_domain_is_dns_own(url, domain):
+    """Lower case, IDNA as browsers have it, no final dot; what is filtered for finds it."""
+    assert at(url).domain == domain
+
+
 def test_a_filter_that_the_provider_ignored_counts_as_ours():
     """Only what the provider really kept to is reported as its own."""
     honoured = run(ONE, [[at("https://sub.a.com/1")]], domains=["a.com"])
@@ -114,6 +158,9 @@ def test_recency_here_keeps_the_undated():
         ("https://irs.gov/a?b=1&utm_campaign=x&a=2", "https://irs.gov/a?a=2&b=1"),
         ("https://irs.gov:443/a#top", "https://irs.gov/a"),
         ("https://irs.gov./a", "https://irs.gov/a"),
+        ("https://bücher.de/a", "https://www.xn--bcher-kva.de./a"),
+        ("https://irs.gov/a?srsltid=AfmB&gad_source=1&wbraid=x&_gl=1&mkt_tok=a&x=1", "https://irs.gov/a?x=1"),
+        ("https://irs.gov/a?UTM_Source=x&FBCLID=y&pk_campaign=z", "https://irs.gov/a"),
     ],
 )
 def test_addresses_of_the_same_page_compare_equal(one, other):
@@ -128,6 +175,8 @@ def test_addresses_of_the_same_page_compare_equal(one, other):
         ("https://irs.gov/a?x=1", "https://irs.gov/a?x=2"),
         ("https://irs.gov:8443/a", "https://irs.gov/a"),
         ("https://irs.gov/a?x", "https://irs.gov/a"),
+        ("https://irs.gov/a?pk_id=1", "https://irs.gov/a"),
+        ("https://faß.de/", "https://fass.de/"),
         ("https://a.irs.gov/", "https://irs.gov/"),
         ("https://[::1]:80/x", "https://irs.gov:80x/x"),
     ],

@@ -1,6 +1,10 @@
+import re
+from contextlib import suppress
 from datetime import UTC, date, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llm_common.web_search import SearchResult
@@ -78,11 +82,69 @@ def test_a_result_knows_its_domain():
     assert result().domain == "irs.gov"
 
 
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "ftp://a.b/c", "/relative", "", "https://", "data:text/html,x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *["javascript:alert(1)", "ftp://a.b/c", "/relative", "", "https://", "data:text/html,x", "file:///etc/passwd"],
+        *[
+            "https://a.gov/\nx",
+            "https://a.gov/\rx",
+            "https://a.gov/\x00",
+            "https://a.gov/\x1b[2J",
+            "https://a.gov/\x85",
+        ],
+        *[
+            "https://exa mple.gov/",
+            "https://a.gov/a b",
+            "https://a.gov/\xa0",
+            "https://a.gov/\u3000",
+            "ht\ntps://a.gov/",
+        ],
+        *["https://exa\u200bmple.gov/", "https://exa\u200dmple.gov/", "https://a\u00adb.gov/", "https://\u3164.gov/"],
+        *["https://a.gov/\u202egpj.exe", "https://a.gov/\u2066x", "https://a.gov/\ufeff", "https://a.gov/\ud800"],
+        *[
+            "https://irs.gov\\@evil.example/",
+            "https://irs%2egov/",
+            "https://a..gov/",
+            "https://irs.gov../",
+            "https://[::1",
+        ],
+        *["https://<b>.gov/", "https://℀.gov/", "https://./", "https:a.gov", "https://user@/"],
+    ],
+)
 def test_a_result_leads_to_a_web_page(url):
-    """Addresses that a host must not render as a link are no results."""
+    """Addresses that a host must not render as a link, or that lead elsewhere than they show, are no results."""
     with pytest.raises(ValidationError):
         result(url=url)
+
+
+@pytest.mark.parametrize(
+    ("raw", "url"),
+    [
+        (" https://a.gov/s ", "https://a.gov/s"),
+        ("\r\n\thttps://a.gov/s\n", "https://a.gov/s"),
+        ("https://a.gov/%20x?y=%0A", "https://a.gov/%20x?y=%0A"),
+        (
+            "https://fa.example.org/\u0645\u06cc\u200c\u06a9\u0646\u0645",
+            "https://fa.example.org/\u0645\u06cc\u200c\u06a9\u0646\u0645",
+        ),
+        ("https://bücher.de/größe", "https://bücher.de/größe"),
+        ("http://user:word@a.gov:8080/x#y", "http://user:word@a.gov:8080/x#y"),
+    ],
+)
+def test_an_address_is_kept_as_it_is_but_for_blanks_around_it(raw, url):
+    """Words of any script stand in a path, with the signs that join their letters."""
+    assert result(url=raw).url == url
+
+
+@given(st.text() | st.text("htps:/.@\\ \n\u200b\u202eabü%[]?#"))
+def test_any_text_is_an_address_or_refused(text):
+    """Nothing else happens; what is taken has no blank, control or invisible sign, and names a host."""
+    for url in (text, f"https://{text}", f"https://a.gov/{text}"):
+        with suppress(ValidationError):
+            taken = result(url=url)
+            assert taken.domain
+            assert not re.search(r"[\s\x00-\x20\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069]", taken.url)
 
 
 @pytest.mark.parametrize(

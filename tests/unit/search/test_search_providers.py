@@ -1,4 +1,4 @@
-"""Tavily, Brave, Exa and SearXNG: what is sent, what is understood, and what their refusals mean."""
+"""The search services: what is sent, what is understood, and what their refusals mean."""
 
 import json
 from contextlib import suppress
@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import ConfigurationError, SearchError, SearchQuotaError
-from llm_common.search.providers.brave import BraveWire
-from llm_common.search.providers.exa import ExaWire
-from llm_common.search.providers.searxng import SearxngWire
-from llm_common.search.providers.tavily import TavilyWire
+from llm_common.search.plain_text import plain_text
+from llm_common.search.providers import exa
+from llm_common.search.providers.parsing import Exchange, read_answer, read_refusal
+from llm_common.search.providers.registry import SERVICES
 from llm_common.search.query import SearchRequest
 from llm_common.testing.search_services import FakeSearchServices, ServiceReply
 from llm_common.web_search import WebSearchClient
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-WIRES = {"tavily": TavilyWire(), "brave": BraveWire(), "exa": ExaWire(lambda: NOW), "searxng": SearxngWire()}
 ASKED = SearchRequest("q", 7, ("a.gov", "b.org"), "1w")
 #: A hit as each of them writes it; `body` puts hits where they belong.
 HITS = {
+    "zai": {"title": "T", "content": "S", "link": "https://a.gov/x", "media": "", "publish_date": ""},
     "tavily": {"title": "T", "url": "https://a.gov/x", "content": "S", "score": 0.5},
     "brave": {"title": "T", "url": "https://a.gov/x", "description": "S", "age": "2 days ago"},
     "exa": {"title": "T", "url": "https://a.gov/x", "highlights": ["S"], "score": None},
@@ -31,27 +31,48 @@ HITS = {
 
 
 def body(name, hits, **more):
-    found = {"type": "search", "web": {"results": hits}} if name == "brave" else {"results": hits}
+    found = {"brave": {"type": "search", "web": {"results": hits}}, "zai": {"id": "1", "search_result": hits}}
+    found = found.get(name, {"results": hits})
     return json.dumps({**found, **more}).encode()
+
+
+def encode(name, request):
+    return SERVICES[name].encode(request)
+
+
+def parse(name, raw):
+    answer = read_answer(Exchange(SERVICES[name]), raw)
+    if isinstance(answer, SearchError):
+        raise answer
+    return answer
+
+
+def refusal(name, status, raw, headers=None):
+    return read_refusal(Exchange(SERVICES[name]), status, headers or {}, raw)
+
+
+def test_every_service_has_a_hit_in_these_tests():
+    """A service that is added gets a recorded hit in HITS above, and with it every test here."""
+    assert set(SERVICES) == set(HITS)
 
 
 def test_each_filter_goes_under_its_name_on_the_wire():
     """Domains, recency and count, as each service documents them."""
-    assert WIRES["tavily"].render(ASKED).body == {
+    assert encode("tavily", ASKED).body == {
         "query": "q",
         "search_depth": "basic",
         "max_results": 7,
         "include_domains": ["a.gov", "b.org"],
         "time_range": "week",
     }
-    assert WIRES["brave"].render(ASKED).params == {
+    assert encode("brave", ASKED).params == {
         "q": "q (site:a.gov OR site:b.org)",
         "count": "7",
         "result_filter": "web",
         "text_decorations": "false",
         "freshness": "pw",
     }
-    assert WIRES["exa"].render(ASKED).body == {
+    assert exa.encode(ASKED, NOW).body == {
         "query": "q",
         "type": "auto",
         "numResults": 7,
@@ -59,7 +80,7 @@ def test_each_filter_goes_under_its_name_on_the_wire():
         "includeDomains": ["a.gov", "b.org"],
         "startPublishedDate": "2026-11-14T12:00:00.000Z",
     }
-    assert WIRES["searxng"].render(SearchRequest("q", recency="1m")).params == {
+    assert encode("searxng", SearchRequest("q", recency="1m")).params == {
         "q": "q",
         "format": "json",
         "time_range": "month",
@@ -69,56 +90,99 @@ def test_each_filter_goes_under_its_name_on_the_wire():
 def test_what_was_not_asked_for_is_not_sent():
     """No filter, no parameter."""
     plain = SearchRequest("q")
-    assert "time_range" not in WIRES["tavily"].render(plain).body
-    assert WIRES["brave"].render(plain).params["q"] == "q"
-    assert "startPublishedDate" not in WIRES["exa"].render(plain).body
-    assert set(WIRES["searxng"].render(plain).params) == {"q", "format"}
+    assert "time_range" not in encode("tavily", plain).body
+    assert encode("brave", plain).params["q"] == "q"
+    assert "startPublishedDate" not in encode("exa", plain).body
+    assert set(encode("searxng", plain).params) == {"q", "format"}
 
 
-@pytest.mark.parametrize("name", WIRES)
+@pytest.mark.parametrize("name", SERVICES)
 def test_a_hit_is_read(name):
     """Title, address and text; a score where there is one."""
-    (hit,) = WIRES[name].parse(body(name, [HITS[name]])).results
+    (hit,) = parse(name, body(name, [HITS[name]])).results
     assert (hit.title, hit.url, hit.snippet) == ("T", "https://a.gov/x", "S")
     assert hit.relevance_score == HITS[name].get("score")
 
 
-@pytest.mark.parametrize("name", WIRES)
-@pytest.mark.parametrize("wrong", [None, 7, [], {}, {"url": 5}, {"url": "ftp://x/"}, {"title": ["x"]}, {"url": None}])
-def test_an_item_that_cannot_be_read_is_skipped_and_counted(name, wrong):
+def url_field(name):
+    return SERVICES[name].fields.url
+
+
+@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("wrong", [None, 7, [], {}, "text", 5, "ftp://x/", "https://a.gov/\nx", ["https://a.gov"]])
+def test_an_item_that_leads_nowhere_is_skipped_and_counted(name, wrong):
     """One bad item does not cost the others; nothing but bad ones is an error."""
-    bad = {**HITS[name], **wrong} if isinstance(wrong, dict) and wrong else wrong
-    read = WIRES[name].parse(body(name, [HITS[name], bad]))
-    assert (len(read.results), read.skipped) == (1, 1)
-    with pytest.raises(SearchError, match="none can be read"):
-        WIRES[name].parse(body(name, [bad]))
+    for bad in (wrong, {**HITS[name], url_field(name): wrong}):
+        read = parse(name, body(name, [HITS[name], bad]))
+        assert (len(read.results), read.skipped) == (1, 1)
+        with pytest.raises(SearchError, match="none can be read"):
+            parse(name, body(name, [bad]))
 
 
-@pytest.mark.parametrize("name", WIRES)
+ODD = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers() | st.text())
+ODD |= st.dictionaries(st.text(max_size=3), st.integers(), max_size=2) | st.just(10**400)
+
+
+@given(
+    st.sampled_from(sorted(SERVICES)), st.dictionaries(st.sampled_from(["title", "snippet", "published", "score"]), ODD)
+)
+def test_an_odd_field_costs_that_field_and_not_its_hit(name, odd):
+    """Whatever stands in title, text, date or score, the hit's address and its other fields are there."""
+    fields = SERVICES[name].fields
+    names = {"title": fields.title, "snippet": fields.snippet, "published": fields.published[0], "score": fields.score}
+    whole = parse(name, body(name, [HITS[name]])).results[0]
+    read = parse(name, body(name, [{**HITS[name], **{names[part]: value for part, value in odd.items()}}]))
+    assert (len(read.results), read.skipped) == (1, 0)
+    kept = {"url": "url", "title": "title", "snippet": "snippet", "score": "relevance_score"}
+    for part, attribute in kept.items():
+        if part not in odd:
+            assert getattr(read.results[0], attribute) == getattr(whole, attribute)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_markup_in_titles_and_texts_is_read_once(name):
+    """Tags go and entities are signs, once; what only looks like a tag stays. An honest quote of it is found there."""
+    fields = SERVICES[name].fields
+    text = (
+        "The <strong>tax</strong> on R&amp;D is &lt; 5&nbsp;%<br/>for List&lt;T&gt;, a < b, &amp;amp; no more&hellip;"
+    )
+    shown = "The tax on R&D is < 5\xa0% for List<T>, a < b, &amp; no more…"
+    snippet = [text] if fields.snippet == "highlights" else text
+    (hit,) = parse(name, body(name, [{**HITS[name], fields.title: text, fields.snippet: snippet}])).results
+    assert (hit.title, hit.snippet) == (shown, shown)
+
+
+@pytest.mark.parametrize("text", ["f(x) <y> z", "?a=1&region=2&copy=3", "5 < 6 > 4", "<b", "AT&T; x", "&#xFFFFFFFF;"])
+def test_text_without_markup_stays_as_it_is(text):
+    """No sign is made of what HTML does not know."""
+    assert plain_text(text) == text
+
+
+@pytest.mark.parametrize("name", SERVICES)
 @pytest.mark.parametrize("raw", [b"", b"<html>", b'{"results": [', b"[]", b"null", b"{}", b"\xff", b"[" * 100_000])
 def test_what_is_no_list_of_hits_is_an_error(name, raw):
     """Never an empty answer that would be cached as one."""
     with pytest.raises(SearchError):
-        WIRES[name].parse(raw)
+        parse(name, raw)
 
 
-@pytest.mark.parametrize("name", WIRES)
+@pytest.mark.parametrize("name", SERVICES)
 def test_no_hits_are_an_answer(name):
     """An empty list is not a failure; Brave leaves the whole section out."""
-    assert WIRES[name].parse(body(name, [])).results == ()
-    assert WIRES["brave"].parse(b'{"type": "search", "query": {}}').results == ()
+    assert parse(name, body(name, [])).results == ()
+    assert parse("brave", b'{"type": "search", "query": {}}').results == ()
 
 
 def test_silent_engines_are_not_no_hits():
     """SearXNG that got no answer from its engines does not know whether there are hits."""
     with pytest.raises(SearchError, match="engines did not answer") as failure:
-        WIRES["searxng"].parse(body("searxng", [], unresponsive_engines=[["google", "timeout"]]))
+        parse("searxng", body("searxng", [], unresponsive_engines=[["google", "timeout"]]))
     assert failure.value.retryable
-    assert WIRES["searxng"].parse(body("searxng", [HITS["searxng"]], unresponsive_engines=[["g", "t"]])).results
+    assert parse("searxng", body("searxng", [HITS["searxng"]], unresponsive_engines=[["g", "t"]])).results
 
 
 @given(
-    st.sampled_from(sorted(WIRES)),
+    st.sampled_from(sorted(SERVICES)),
     st.binary(max_size=100)
     | st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
@@ -133,9 +197,9 @@ def test_silent_engines_are_not_no_hits():
 def test_any_bytes_give_hits_or_a_search_error(name, raw):
     """No answer makes anything else happen."""
     with suppress(SearchError):
-        assert all(result.url for result in WIRES[name].parse(raw).results)
+        assert all(result.url for result in parse(name, raw).results)
     for status in (302, 401, 429, 500):
-        assert isinstance(WIRES[name].refusal(status, raw, {}), SearchError)
+        assert isinstance(refusal(name, status, raw, {}), SearchError)
 
 
 def brave_limit(current):
@@ -155,7 +219,7 @@ def brave_limit(current):
 )
 def test_an_empty_account_is_a_quota_error(name, status, raw):
     """Each service says it in its own way; waiting a moment does not help."""
-    failure = WIRES[name].refusal(status, raw, {"Retry-After": "1"})
+    failure = refusal(name, status, raw, {"Retry-After": "1"})
     assert isinstance(failure, SearchQuotaError)
     assert (failure.retryable, failure.provider) == (False, name)
 
@@ -166,7 +230,7 @@ def test_an_empty_account_is_a_quota_error(name, status, raw):
 )
 def test_too_many_at_once_may_pass(name, status, raw):
     """And the service may say when."""
-    failure = WIRES[name].refusal(status, raw, {"retry-after": "3"})
+    failure = refusal(name, status, raw, {"retry-after": "3"})
     assert not isinstance(failure, SearchQuotaError)
     assert (failure.retryable, failure.retry_after) == (True, 3.0)
 
@@ -176,17 +240,18 @@ def test_too_many_at_once_may_pass(name, status, raw):
 )
 def test_a_refused_key_names_its_variable(name, variable):
     """Also where the services' own words are missing."""
-    assert variable in str(WIRES[name].refusal(401, b"", {}))
+    assert variable in str(refusal(name, 401, b"", {}))
 
 
 def test_a_refused_format_says_what_to_set():
     """SearXNG answers 403 where JSON is not switched on."""
-    assert "search.formats" in str(WIRES["searxng"].refusal(403, b"<html>", {}))
+    assert "search.formats" in str(refusal("searxng", 403, b"<html>", {}))
 
 
 def test_prices_are_those_of_the_documentation():
     """Per request, in dollars."""
-    assert {name: wire.price_usd for name, wire in WIRES.items()} == {
+    assert {name: facts.price_usd for name, facts in SERVICES.items()} == {
+        "zai": Decimal("0.01"),
         "tavily": Decimal("0.008"),
         "brave": Decimal("0.005"),
         "exa": Decimal("0.007"),
@@ -195,6 +260,9 @@ def test_prices_are_those_of_the_documentation():
 
 
 # --- over HTTP
+
+#: z.ai is served by the model providers' fake, and tested in test_client.py.
+SIDE = [name for name in SERVICES if name != "zai"]
 
 
 @pytest.fixture
@@ -206,13 +274,13 @@ async def services(monkeypatch):
         yield running
 
 
-@pytest.mark.parametrize("name", WIRES)
+@pytest.mark.parametrize("name", SIDE)
 async def test_a_service_is_asked_and_paid_as_it_wants(services, name):
     """Chosen by name: its path, its key, its parameters, its price."""
     async with WebSearchClient(provider=name) as search:
         outcome = await search.lookup("heat pumps", 5, ["irs.gov"], "1y")
         again = await search.lookup("Heat  pumps", 5, ["irs.gov"], "1y")
-        assert search.ledger.spent_today_nano == int(WIRES[name].price_usd * 10**9)
+        assert search.ledger.spent_today_nano == int(SERVICES[name].price_usd * 10**9)
     assert outcome.provider == name
     assert "recency=1y" in outcome.provider_filters
     assert again.cached
@@ -233,7 +301,7 @@ async def test_many_domains_are_asked_in_groups(services):
     assert [asked["q"].count("site:") for asked in services.asked("brave")] == [10, 2]
 
 
-@pytest.mark.parametrize("name", WIRES)
+@pytest.mark.parametrize("name", SIDE)
 async def test_no_redirect_is_followed(services, name):
     """The key stays where it belongs."""
     async with FakeSearchServices() as elsewhere:
