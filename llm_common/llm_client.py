@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     # What these import is loaded by the first call: making a client costs next to nothing.
     from llm_common.llm.arguments import ChatArguments, CompleteArguments, EmbedArguments, StreamArguments
     from llm_common.llm.catalogue.model_info import ModelInfo
-    from llm_common.llm.profile import Profile
+    from llm_common.llm.profile import Profile, ProfileSource
     from llm_common.llm.streaming import CompletionStream
-    from llm_common.profiles import Profiles
 
 __all__ = [
     "AllModelsFailed",
@@ -355,8 +354,8 @@ class LLMClient(ConfiguredClient):
         return to_usd(self.ledger.spent_today_nano)
 
     @property
-    def profiles(self) -> "Profiles":
-        """What `profile=` chooses from: `profiles.reload()` reads it again."""
+    def profiles(self) -> "ProfileSource":
+        """What `profile=` chooses from; of `Profiles`, `reload()` reads it again."""
         if self._profiles is None:
             from llm_common.profiles import Profiles
 

@@ -30,6 +30,9 @@ __all__ = [
     "Reservation",
     "ToolCall",
     "Usage",
+    "budget_refusal",
+    "check_tags",
+    "resets_at",
 ]
 
 T = TypeVar("T")

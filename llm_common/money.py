@@ -8,6 +8,8 @@ from decimal import ROUND_CEILING, Context, Decimal
 
 from llm_common.exceptions import InvalidInputError
 
+__all__ = ["NANO_PER_USD", "billable_nano", "format_usd", "to_nano", "to_usd"]
+
 NANO_PER_USD = 1_000_000_000
 _MAX_NANO = 10**18 - 1
 _NANO = Decimal("1e-9")

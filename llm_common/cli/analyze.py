@@ -15,6 +15,7 @@ from llm_common.cli.database import DatabaseUrl, DataDir
 from llm_common.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
+    from llm_common.cli.bills import BillFiles
     from llm_common.cli.context import Workplace
     from llm_common.pipeline import BillAnalysis
 
@@ -78,29 +79,53 @@ def analyze(
         return
     if bill_id is not None or STANDARD_INPUT in bills:
         raise InvalidInputError("several bills are called as their files: leave out --bill-id and standard input")
-    files = BillFiles(bills)
+    several = _several(
+        BillFiles(bills),
+        jurisdiction,
+        chosen,
+        enqueue=enqueue,
+        concurrency=concurrency,
+        max_rounds=max_rounds,
+        as_json=json,
+        engine=engine,
+        database_url=database_url,
+        data_dir=data_dir,
+    )
+    raise typer.Exit(interruptible(several))
 
-    async def work() -> int:
-        from llm_common.cli.analyze_many import analyze_all, enqueue_all
-        from llm_common.cli.context import workplace
 
-        async with workplace(database_url, data_dir) as here:
-            here.check_models(chosen.values())
-            wanted = here.models | chosen
-            if enqueue:
-                return await enqueue_all(here, files, jurisdiction, wanted, max_rounds=max_rounds, as_json=json)
-            return await analyze_all(
-                here,
-                files,
-                jurisdiction,
-                wanted,
-                concurrency=concurrency,
-                max_rounds=max_rounds,
-                as_json=json,
-                engine=engine,
-            )
+async def _several(
+    files: "BillFiles",
+    jurisdiction: str,
+    chosen: Mapping[str, str],
+    *,
+    enqueue: bool,
+    concurrency: int,
+    max_rounds: int,
+    as_json: bool,
+    engine: Literal["asyncio", "ray"],
+    database_url: str | None,
+    data_dir: Path | None,
+) -> int:
+    """Queue or analyse all of `files`; the exit code."""
+    from llm_common.cli.analyze_many import analyze_all, enqueue_all
+    from llm_common.cli.context import workplace
 
-    raise typer.Exit(interruptible(work()))
+    async with workplace(database_url, data_dir) as here:
+        here.check_models(chosen.values())
+        wanted = here.models | chosen
+        if enqueue:
+            return await enqueue_all(here, files, jurisdiction, wanted, max_rounds=max_rounds, as_json=as_json)
+        return await analyze_all(
+            here,
+            files,
+            jurisdiction,
+            wanted,
+            concurrency=concurrency,
+            max_rounds=max_rounds,
+            as_json=as_json,
+            engine=engine,
+        )
 
 
 async def _one(

@@ -18,7 +18,7 @@ from llm_common.cli.context import NODE_PIPELINE
 from llm_common.cli.errors import exit_code
 from llm_common.exceptions import LLMCommonError
 from llm_common.money import format_usd
-from llm_common.pipeline.engines.base import EngineName
+from llm_common.pipeline.engines import EngineName
 
 if TYPE_CHECKING:
     from llm_common.cli.context import Workplace

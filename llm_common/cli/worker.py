@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.markup import escape
@@ -65,7 +65,7 @@ def _opened(
         return _built_in(database_url, data_dir)
     from llm_common.pipeline.factory import load_factory
 
-    return load_factory(app)()
+    return cast("AbstractAsyncContextManager[AnalysisPipeline[Any]]", load_factory(app)())
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-import llm_common
 from llm_common.db.transport import Execute
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, MigrationError
 
@@ -19,6 +18,7 @@ __all__ = ["Migration", "MigrationState", "apply", "migrations", "states"]
 
 Transaction = Callable[[], AbstractAsyncContextManager[Execute]]
 
+_PACKAGE = Path(__file__).parents[1]
 # The key is any number that nobody else is likely to use.
 _LOCK = b"SELECT pg_catalog.pg_advisory_xact_lock(8330216441909514053)"
 _TABLE_EXISTS = b"SELECT pg_catalog.to_regclass('public.llm_common_migrations') IS NOT NULL"
@@ -48,8 +48,7 @@ class MigrationState:
 
 def migrations() -> list[Migration]:
     """Ours, in order: from inside the wheel, or from the repository in an editable install."""
-    package = Path(llm_common.__file__).parent
-    folders = [package / "_migrations", package.parent / "migrations"]
+    folders = [_PACKAGE / "_migrations", _PACKAGE.parent / "migrations"]
     folder = next(filter(Path.is_dir, folders), None)
     if folder is None:
         raise MigrationError(f"the migrations are missing from this installation: no {folders[0]}; install it again")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from llm_common.llm.catalogue.model_info import ModelInfo
     from llm_common.llm.limits.rules import Limiter
     from llm_common.llm.pricing import Price
+    from llm_common.llm.profile import ProfileSource
     from llm_common.llm.retrying import RetryPolicy
     from llm_common.llm.stored_answer import ResponseCache
     from llm_common.llm.wire import WireName
-    from llm_common.profiles import Profiles
 
 __all__ = ["ConfiguredClient"]
 
@@ -55,7 +55,7 @@ class ConfiguredClient:
         limits: Mapping[str, Limits] | None = None,
         limiter: "Limiter | None" = None,
         response_cache: "ResponseCache | None" = None,
-        profiles: "Profiles | None" = None,
+        profiles: "ProfileSource | None" = None,
     ) -> None:
         self._settings = settings or Settings.from_environment()
         if not timeout > 0:
@@ -73,7 +73,7 @@ class ConfiguredClient:
         self._project = project or getattr(cost_tracker, "project", None) or self._settings.project
         self._response_cache = response_cache
         self._hooks, self._limits, self._limiter = hooks, limits or {}, limiter
-        self._profiles: Profiles | None = profiles
+        self._profiles: ProfileSource | None = profiles
         self._calls: CallFactory | None = None
 
     @property

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from llm_common.llm.limits.rules import Limits
 from llm_common.llm.profile_keys import KEYS, checked
 from llm_common.models import DefaultEffort, DefaultTemperature
 
-__all__ = ["BUILT_IN", "NO_PROFILE", "Profile"]
+__all__ = ["BUILT_IN", "NO_PROFILE", "Profile", "ProfileSource"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,12 @@ class Profile:
         effort = {} if self.reasoning_effort is None else {"reasoning_effort": DefaultEffort(self.reasoning_effort)}
         # A copy: what a wire may do to it must not reach the next call.
         return {**effort, **deepcopy(dict(self.extra)), **own}
+
+
+class ProfileSource(Protocol):
+    """Where profiles are found by their names: `llm_common.profiles.Profiles`, or a host's own."""
+
+    def get(self, name: str) -> Profile: ...
 
 
 #: What a call without `profile=` has.

@@ -25,7 +25,7 @@ from llm_common.exceptions import (
 from llm_common.llm_client import LLMClient
 from llm_common.pipeline.batch import Enqueued, Item, RunResult, content_key, enqueue_items, stream_results
 from llm_common.pipeline.dispositions import Ends, back_to_the_queue, for_good
-from llm_common.pipeline.engines.base import Engine, EngineName, engine_of
+from llm_common.pipeline.engines import Engine, EngineName, engine_of
 from llm_common.pipeline.events import OnEvent, PipelineEvent
 from llm_common.pipeline.executor import RunExecutor
 from llm_common.pipeline.leases import worker_name

@@ -7,12 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias, cast
 
 from llm_common.exceptions import ConfigurationError
-from llm_common.pipeline.analysis import AnalysisPipeline
+from llm_common.pipeline.engines.base import QueuedPipeline
 
 __all__ = ["Factory", "load_factory"]
 
 #: Opens a pipeline with everything that it needs, and closes it again: a function with `@asynccontextmanager`, say.
-Factory: TypeAlias = Callable[[], AbstractAsyncContextManager[AnalysisPipeline[Any]]]
+Factory: TypeAlias = Callable[[], AbstractAsyncContextManager[QueuedPipeline[Any]]]
 
 
 def load_factory(path: str) -> Factory:

@@ -25,8 +25,8 @@ from typing import Any, Final, TypeVar
 
 from llm_common._runtime.shielding import uninterrupted
 from llm_common.exceptions import ConfigurationError, InvalidInputError, PipelineError
-from llm_common.pipeline.analysis import AnalysisPipeline
 from llm_common.pipeline.batch import Execute
+from llm_common.pipeline.engines.base import QueuedPipeline
 from llm_common.pipeline.engines.ray_actor import NotOpened, PipelineActor
 from llm_common.pipeline.engines.ray_connection import connected
 from llm_common.pipeline.events import OnEvent
@@ -63,7 +63,7 @@ class RayEngine:
 
     @asynccontextmanager
     async def opened(
-        self, pipeline: AnalysisPipeline[A], *, concurrency: int, on_event: OnEvent | None
+        self, pipeline: QueuedPipeline[A], *, concurrency: int, on_event: OnEvent | None
     ) -> AsyncGenerator[Execute[A]]:
         """Raises `ConfigurationError` without Ray, without a cluster, or where no actor can open the factory."""
         if on_event is not None:

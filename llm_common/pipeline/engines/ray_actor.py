@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_common.exceptions import ConfigurationError, PipelineError
-from llm_common.pipeline.analysis import AnalysisPipeline
 from llm_common.pipeline.dispositions import told
+from llm_common.pipeline.engines.base import QueuedPipeline
 from llm_common.pipeline.factory import load_factory
 
 __all__ = ["NotOpened", "PipelineActor"]
@@ -28,7 +28,7 @@ class PipelineActor:
 
     def __init__(self, factory: str, code_version: str) -> None:
         self._factory, self._code_version = factory, code_version
-        self._opened: asyncio.Future[AnalysisPipeline[Any]] | None = None
+        self._opened: asyncio.Future[QueuedPipeline[Any]] | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._leaving, self._closing = False, asyncio.Event()
         self._running: set[asyncio.Task[Any]] = set()
@@ -77,13 +77,13 @@ class PipelineActor:
             return portable(error)
         return None
 
-    async def _pipeline(self) -> AnalysisPipeline[Any]:
+    async def _pipeline(self) -> QueuedPipeline[Any]:
         if self._opened is None or (self._opened.done() and self._opened.exception() is not None):
             self._opened = asyncio.get_running_loop().create_future()
             self._keeping = asyncio.ensure_future(self._keep_open(self._opened))
         return await asyncio.shield(self._opened)
 
-    async def _keep_open(self, opened: "asyncio.Future[AnalysisPipeline[Any]]") -> None:
+    async def _keep_open(self, opened: "asyncio.Future[QueuedPipeline[Any]]") -> None:
         """In one task from opening to closing, as some context managers want it."""
         try:
             async with load_factory(self._factory)() as pipeline:
@@ -96,7 +96,7 @@ class PipelineActor:
                 raise
             opened.set_exception(error)
 
-    def _check_version(self, pipeline: AnalysisPipeline[Any]) -> None:
+    def _check_version(self, pipeline: QueuedPipeline[Any]) -> None:
         if pipeline.code_version != self._code_version:
             raise ConfigurationError(
                 f"{self._factory} gives a pipeline of code {pipeline.code_version}, but the runs are of "

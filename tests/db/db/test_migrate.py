@@ -125,12 +125,12 @@ def test_line_ends_do_not_change_a_file(tmp_path: Path, monkeypatch: pytest.Monk
     for file in files_of_the_repository():
         (package / "_migrations" / file.name).write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     ours = migrate.migrations()
-    monkeypatch.setattr(llm_common, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(migrate, "_PACKAGE", package)
     assert migrate.migrations() == ours
 
 
 def test_an_installation_without_migrations_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing to apply is not the same as everything applied."""
-    monkeypatch.setattr(llm_common, "__file__", str(tmp_path / "llm_common" / "__init__.py"))
+    monkeypatch.setattr(migrate, "_PACKAGE", tmp_path / "llm_common")
     with pytest.raises(MigrationError, match="missing from this installation"):
         migrate.migrations()

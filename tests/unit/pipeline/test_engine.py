@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from llm_common.exceptions import BudgetExceededError, ConfigurationError, InvalidInputError, PipelineError
-from llm_common.pipeline.engines.base import AsyncioEngine, engine_of
+from llm_common.pipeline.engines import engine_of
+from llm_common.pipeline.engines.local import AsyncioEngine
 from llm_common.pipeline.engines.ray import RayEngine
 from llm_common.pipeline.engines.ray_actor import portable
 
