@@ -54,8 +54,10 @@ async def analyze_all(
                 totals.add(result.bill_id, cost, result.error)
                 if as_json:
                     _write(_document(result, cost))
-        for unreadable in bills.unreadable:
-            totals.add("", Decimal(0), unreadable)
+        for name, error in bills.unreadable.items():
+            totals.add(name, Decimal(0), error)
+            if as_json:
+                _write({"bill_id": name, "run_id": None, "cost_usd": "0", **_error(error)})
     if not as_json:
         results.print(totals.told(), highlight=False)
     return totals.exit_code()
@@ -72,12 +74,14 @@ async def enqueue_all(
 ) -> int:
     """Only put them into the queue; gives the exit code as `analyze_all`."""
     enqueued = await here.pipeline.enqueue(bills.items(jurisdiction), models, max_rounds=max_rounds)
-    errors = [*(run.error for run in enqueued if run.error is not None), *bills.unreadable]
+    errors = [*(run.error for run in enqueued if run.error is not None), *bills.unreadable.values()]
     for error in errors:
         notes.print(f"[red]✗[/] {escape(str(error))}", highlight=False)
     if as_json:
         for run in enqueued:
             _write({"bill_id": run.bill_id, "run_id": run.run_id, "status": run.status, **_error(run.error)})
+        for name, error in bills.unreadable.items():
+            _write({"bill_id": name, "run_id": None, "status": None, **_error(error)})
     else:
         counts = {
             status: sum(run.status == status for run in enqueued) for status in ("queued", "running", "completed")

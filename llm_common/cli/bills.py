@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from llm_common._text.plain_text import decode_plain_text
 from llm_common.exceptions import InvalidInputError
 from llm_common.pipeline.batch import Item
 
@@ -21,11 +22,7 @@ def read_bill(bill: str) -> str:
         raise InvalidInputError(
             f"cannot read {bill}: {error.strerror}; give a text file, or - for standard input"
         ) from error
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        name = "standard input" if bill == STANDARD_INPUT else bill
-        raise InvalidInputError(f"{name} is not UTF-8 text (byte {error.start}); convert it to text first") from error
+    return decode_plain_text(raw, "standard input" if bill == STANDARD_INPUT else bill)
 
 
 class BillFiles:
@@ -36,8 +33,8 @@ class BillFiles:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._files: dict[str, Path] = {}
-        #: Why files were left out by `items`, which reads them one after the other.
-        self.unreadable: list[InvalidInputError] = []
+        #: By bill, why `items` left it out; it reads one after the other.
+        self.unreadable: dict[str, InvalidInputError] = {}
         for file in (file for path in paths for file in _files(Path(path))):
             other = self._files.setdefault(file.stem, file)
             if other != file:
@@ -54,7 +51,7 @@ class BillFiles:
             try:
                 text = read_bill(str(file))
             except InvalidInputError as error:
-                self.unreadable.append(error)
+                self.unreadable[name] = error
             else:
                 yield Item(name, text, jurisdiction)
 

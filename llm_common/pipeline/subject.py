@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from llm_common._text.plain_text import check_plain_text
 from llm_common.db.functions.runs import RunRecord
 from llm_common.db.transport import Json
 from llm_common.exceptions import InvalidInputError, PipelineError
@@ -16,9 +17,6 @@ __all__ = ["MAX_BILL_BYTES", "Subject", "check_spec"]
 MAX_BILL_BYTES: Final = 10_000_000
 _MAX_NAME: Final = 500
 _MAX_ROUNDS: Final = 10
-#: More than this share of control and replacement characters is no text that anybody wrote.
-_MAX_NOISE: Final = 0.02
-_NOISE: Final = [chr(code) for code in range(32) if chr(code) not in "\t\n\r\f\v"] + ["\x7f", "\ufffd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +106,10 @@ def _check_name(name: object, argument: str) -> None:
 def _check_text(text: object) -> None:
     if not isinstance(text, str):
         raise InvalidInputError(f"bill_text must be text (str), not {type(text).__name__}; decode or extract it first")
-    if not text.strip():
-        raise InvalidInputError("bill_text is empty; there is nothing to analyse")
     size = _size(text)
     if size > MAX_BILL_BYTES:
         raise InvalidInputError(f"bill_text has {size:,} bytes, more than {MAX_BILL_BYTES:,}; is it one bill, as text?")
-    noise = sum(text.count(character) for character in _NOISE)
-    if "\x00" in text or noise > _MAX_NOISE * len(text):
-        raise InvalidInputError("bill_text looks like binary data (NUL or control characters); extract its text first")
+    check_plain_text(text, "bill_text")
 
 
 def _size(text: str) -> int:

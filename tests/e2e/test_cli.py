@@ -99,7 +99,7 @@ def test_a_bill_can_come_from_standard_input(dsn):
         ("missing.txt", (), "cannot read missing.txt"),
         (b"", (), "empty"),
         (b"  \n ", (), "empty"),
-        (b"\xff\xfe\x00bill", (), "not UTF-8"),
+        (b"\xff\xfeb\x00i\x00", (), "is UTF-16 text"),
         (b"a\x00b", (), "NUL"),
         (b"A bill.", ("--model", "zai/glm-5.33"), "zai/glm-5.3"),
         (b"A bill.", ("--models", "resaerch=zai/glm-5.3"), "resaerch"),

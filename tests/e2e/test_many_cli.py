@@ -96,8 +96,12 @@ def test_a_bad_file_stops_no_other(bills, dsn):
     mixed = llm_common("analyze", bills, *PLACE, "--json", DATABASE_URL=dsn)
     assert mixed.returncode == 1
     failed = [document for document in map(json.loads, mixed.stdout.splitlines()) if "error" in document]
-    assert [(document["bill_id"], document["error"]) for document in failed] == [("AB-8", "InvalidInputError")]
-    assert "AB-9.txt is not UTF-8" in mixed.stderr
+    assert [(document["bill_id"], document["error"]) for document in failed] == [
+        ("AB-8", "InvalidInputError"),
+        ("AB-9", "InvalidInputError"),
+    ]
+    assert "AB-8.txt is empty" in failed[0]["message"]
+    assert "AB-9.txt is UTF-16 text" in mixed.stderr
     bad = llm_common("analyze", bills / "AB-8.txt", bills / "AB-9.txt", *PLACE, DATABASE_URL=dsn)
     assert bad.returncode == 2
 
