@@ -59,7 +59,7 @@ def compare(
     files = BillFiles(bills)
     items = list(files.items(jurisdiction))
     if files.unreadable:
-        raise files.unreadable[0]
+        raise next(iter(files.unreadable.values()))
 
     async def work() -> None:
         from llm_common.cli.comparison import show_comparison
