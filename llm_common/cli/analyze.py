@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["analyze", "interruptible", "present"]
 
 T = TypeVar("T")
+StepModels = Annotated[
+    list[str] | None,
+    typer.Option("--models", help="A model for one step, as step=model; can be repeated.", show_default=False),
+]
 _STEPS = ("research", "generate", "review", "refine")
 
 
@@ -39,10 +43,7 @@ def analyze(
         typer.Option(help="How the bill is called, such as AB-1234; default: as its file.", show_default=False),
     ] = None,
     model: Annotated[str | None, typer.Option(help="One model for all steps.", show_default=False)] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--models", help="A model for one step, as step=model; can be repeated.", show_default=False),
-    ] = None,
+    models: StepModels = None,
     max_rounds: Annotated[int, typer.Option(min=0, help="How often the draft may be refined.")] = 2,
     concurrency: Annotated[int, typer.Option(min=1, help="Of several bills, so many at the same time.")] = 8,
     engine: Annotated[
@@ -113,7 +114,7 @@ async def _several(
 
     async with workplace(database_url, data_dir) as here:
         here.check_models(chosen.values())
-        wanted = here.models | chosen
+        wanted = {**here.models, **chosen}
         if enqueue:
             return await enqueue_all(here, files, jurisdiction, wanted, max_rounds=max_rounds, as_json=as_json)
         return await analyze_all(
