@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["analyze", "interruptible", "present"]
 
 T = TypeVar("T")
+EngineOption = Annotated[
+    Literal["asyncio", "ray"],
+    typer.Option(help="Where: here, or on the Ray cluster of RAY_ADDRESS, whose nodes have the keys and DATABASE_URL."),
+]
 StepModels = Annotated[
     list[str] | None,
     typer.Option("--models", help="A model for one step, as step=model; can be repeated.", show_default=False),
@@ -46,12 +50,7 @@ def analyze(
     models: StepModels = None,
     max_rounds: Annotated[int, typer.Option(min=0, help="How often the draft may be refined.")] = 2,
     concurrency: Annotated[int, typer.Option(min=1, help="Of several bills, so many at the same time.")] = 8,
-    engine: Annotated[
-        Literal["asyncio", "ray"],
-        typer.Option(
-            help="Where: here, or on the Ray cluster of RAY_ADDRESS, whose nodes have the keys and DATABASE_URL."
-        ),
-    ] = "asyncio",
+    engine: EngineOption = "asyncio",
     enqueue: Annotated[
         bool, typer.Option("--enqueue", help="Only put them into the queue, for `llm-common worker`.")
     ] = False,

