@@ -31,7 +31,7 @@ from benchmarks.search_replay import Log, Replay, replay
 from llm_common._runtime.memory_cache import MemoryCache
 from llm_common.db.database import Database
 from llm_common.ledger.local import LocalLedger
-from llm_common.search.entry import Entry
+from llm_common.search.cached_search import CachedAnswer
 from llm_common.search.providers.local import Document, LocalProvider
 from llm_common.search.result import SearchResult
 from llm_common.testing import FakeProvider, Reply
@@ -152,7 +152,7 @@ async def _memory_hits(load: SearchLoad) -> list[HitCost]:
         cashews = Cache()
         cashews.setup(f"mem://?size=20000&check_interval=3600&unused={entries}")
         for number in range(entries):
-            ours.put(f"v1:{number:064}", Entry("q", _RESULTS[:1]), ttl=3_600, generation=0)
+            ours.put(f"v1:{number:064}", CachedAnswer("q", _RESULTS[:1]), ttl=3_600, generation=0)
             theirs[f"v1:{number:064}"] = _RESULTS
             await cashews.set(f"v1:{number:064}", _RESULTS, expire=3_600)
         key = f"v1:{entries // 2:064}"

@@ -21,7 +21,7 @@ from llm_common._runtime.memory_cache import MemoryCache
 from llm_common.ledger.local import LocalLedger
 from llm_common.search.filters import Abilities
 from llm_common.search.providers.protocol import ProviderAnswer
-from llm_common.search.query import SearchRequest, folded
+from llm_common.search.query import SearchRequest, fold
 from llm_common.search.result import SearchResult
 from llm_common.web_search import WebSearchClient
 
@@ -93,7 +93,7 @@ def replay(log: Log, validated: int, dsn: str) -> Replay:
         postgres_rate=tiers["postgres"] / total,
         hit_rate=hits / total,
         plain_rate=plain / total,
-        best_rate=_hits_of_plain(searches, lambda s: folded(s.text)) / total,
+        best_rate=_hits_of_plain(searches, lambda s: fold(s.text)) / total,
         spent_usd=tiers["provider"] * price,
         saved_usd=hits * price,
         plain_saved_usd=plain * price,
@@ -129,7 +129,7 @@ def _by_tier(searches: Sequence[_Search], log: Log) -> list[str]:
     in_memory: dict[tuple[int, int, str], float] = {}
     tiers: list[str] = []
     for search in searches:
-        key = folded(search.text)
+        key = fold(search.text)
         here = (search.process, _life(search, log), key)
         if search.at < in_memory.get(here, 0.0):
             tiers.append("memory")

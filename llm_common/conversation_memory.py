@@ -11,12 +11,13 @@ from llm_common._text.storable import storable
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.conversations import Backlog, ConversationMessage, Forgotten
 from llm_common.exceptions import EmptyAnswerError, InvalidInputError
-from llm_common.memory.context import context_messages, fit, summary_messages
+from llm_common.memory.context import context_messages, fit
+from llm_common.memory.summary import summary_messages
 
 __all__ = ["ChatModel", "ConversationMemory", "ConversationMessage", "Forgotten"]
 
-ROLES = ("system", "user", "assistant", "tool")
-MAX_CONTENT_BYTES = 1_048_576
+_ROLES = ("system", "user", "assistant", "tool")
+_MAX_CONTENT_BYTES = 1_048_576
 _MAX_NAME_CHARACTERS = 500
 _MAX_QUERY_CHARACTERS = 1_000
 _MAX_MESSAGES = 1_000
@@ -86,8 +87,8 @@ class ConversationMemory:
         `role` is system, user, assistant or tool; `content` is text of 1 byte to 1 MB. `page` is where the user
         was (a route, a document), if that matters. Raises `InvalidInputError`, and then nothing was written.
         """
-        if role not in ROLES:
-            raise InvalidInputError(f"role {role!r} is not one; use {', '.join(ROLES)}")
+        if role not in _ROLES:
+            raise InvalidInputError(f"role {role!r} is not one; use {', '.join(_ROLES)}")
         _content(content)
         page = None if page is None else _name(page, "page")
         return await self._db.conversations.save(self._user_id, role, content, page)
@@ -186,8 +187,8 @@ def _content(content: object) -> None:
     size = len(text.encode())
     if not size:
         raise InvalidInputError("content is empty; there is nothing to save")
-    if size > MAX_CONTENT_BYTES:
-        raise InvalidInputError(f"content has {size} bytes; {MAX_CONTENT_BYTES} (1 MB) is the most for one message")
+    if size > _MAX_CONTENT_BYTES:
+        raise InvalidInputError(f"content has {size} bytes; {_MAX_CONTENT_BYTES} (1 MB) is the most for one message")
 
 
 def _name(value: object, name: str) -> str:

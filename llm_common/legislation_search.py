@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 from llm_common._text.delimiting import source_block
 from llm_common._text.tokens import estimate as estimate_tokens
 from llm_common.exceptions import InvalidInputError, SearchError
-from llm_common.ledger.protocol import Ledger
 from llm_common.search.batch import QueryResult
 from llm_common.search.bill_queries import bill_queries
 from llm_common.search.result import SearchResult
 from llm_common.search.urls import canonical_url
-from llm_common.web_search import WebSearchClient
+from llm_common.web_search import PayerNames, WebSearchClient
 
 __all__ = ["BillSources", "LegislationSearchService", "Source", "estimate_tokens", "rank_sources"]
 
@@ -52,7 +52,7 @@ class BillSources:
         """
         if max_tokens < 1:
             raise InvalidInputError(f"max_tokens must be 1 or more, not {max_tokens}")
-        return "\n".join(_that_fit(self.sources, max_tokens, count_tokens))
+        return "\n".join(_blocks_within(self.sources, max_tokens, count_tokens))
 
 
 class LegislationSearchService:
@@ -71,10 +71,7 @@ class LegislationSearchService:
         *,
         count: int = 10,
         on_progress: Callable[[int, int], None] | None = None,
-        ledger: Ledger | None = None,
-        step: str | None = None,
-        user_id: str | None = None,
-        run_id: str | None = None,
+        **payer: Unpack[PayerNames],
     ) -> BillSources:
         """20 to 30 searches at once, merged by page and ranked.
 
@@ -89,10 +86,7 @@ class LegislationSearchService:
             concurrency=self._concurrency,
             timeout=self._timeout,
             on_progress=on_progress,
-            ledger=ledger,
-            step=step,
-            user_id=user_id,
-            run_id=run_id,
+            **payer,
         )
         if not any(search.status == "ok" for search in searches):
             raise next(
@@ -127,16 +121,16 @@ def rank_sources(searches: Sequence[QueryResult]) -> tuple[Source, ...]:
     return tuple(sorted(sources, key=lambda source: (-source.score, source.result.url)))
 
 
-def _that_fit(sources: Sequence[Source], max_tokens: int, count_tokens: Callable[[str], int]) -> Iterator[str]:
+def _blocks_within(sources: Sequence[Source], max_tokens: int, count_tokens: Callable[[str], int]) -> Iterator[str]:
     left, number = max_tokens, 0
     for source in sources:
-        text = _fenced(f"S{number + 1}", source.result)
+        text = _block(f"S{number + 1}", source.result)
         # The newline that joins two sources is a token of its own at worst.
         if (tokens := count_tokens(text) + 1) <= left:
             left, number = left - tokens, number + 1
             yield text
 
 
-def _fenced(source_id: str, result: SearchResult) -> str:
+def _block(source_id: str, result: SearchResult) -> str:
     when = f" (published {result.published_date})" if result.published_date else ""
     return source_block(source_id, title=result.title, url=result.url, text=result.snippet + when)

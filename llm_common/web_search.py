@@ -9,37 +9,47 @@ import logging
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from llm_common._runtime.memory_cache import MemoryCache
 from llm_common._runtime.outage import Outage
 from llm_common._runtime.per_loop import PerLoop
+from llm_common._runtime.retry import RetryPolicy
 from llm_common._text.redaction import Secret
 from llm_common.exceptions import ConfigurationError
 from llm_common.ledger.deferred import OutageLedger
 from llm_common.ledger.local import LocalLedger
 from llm_common.ledger.protocol import Ledger
 from llm_common.money import to_nano
-from llm_common.search.batch import QueryResult, run_many
-from llm_common.search.cached_search import CachedSearch
-from llm_common.search.entry import Entry
-from llm_common.search.fallback import Chain
-from llm_common.search.outcome import SearchOutcome
-from llm_common.search.paid_search import PaidSearch, Payer
-from llm_common.search.postgres_cache import CacheTimes, SharedCache
-from llm_common.search.provider_search import OneProvider
-from llm_common.search.providers.protocol import SearchProvider
-from llm_common.search.providers.registry import NAMES, make_provider
-from llm_common.search.query import folded, parse_query
+from llm_common.search.batch import QueryResult, search_all
+from llm_common.search.cached_search import CachedAnswer, CachedSearch
+from llm_common.search.fallback import FallbackSearch
+from llm_common.search.filters import Abilities
+from llm_common.search.paid_search import PaidSearch, Payer, PayerNames
+from llm_common.search.postgres_cache import CacheTimes, PostgresCache
+from llm_common.search.provider_search import ProviderSearch, SearchOutcome
+from llm_common.search.providers.protocol import ProviderAnswer, SearchProvider
+from llm_common.search.providers.registry import check_name, make_provider
+from llm_common.search.query import SearchRequest, fold, parse_query
 from llm_common.search.result import SearchResult
-from llm_common.search.retrying import RetryPolicy
 from llm_common.search.statistics import Statistics, report
 from llm_common.settings import Settings
 
 if TYPE_CHECKING:
     from llm_common.db.database import Database, DatabaseSource
 
-__all__ = ["QueryResult", "SearchOutcome", "SearchProvider", "SearchResult", "WebSearchClient"]
+__all__ = [
+    "Abilities",
+    "PayerNames",
+    "ProviderAnswer",
+    "QueryResult",
+    "RetryPolicy",
+    "SearchOutcome",
+    "SearchProvider",
+    "SearchRequest",
+    "SearchResult",
+    "WebSearchClient",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -83,8 +93,8 @@ class WebSearchClient:
         empty_cache_ttl: float = 600.0,
         stale_ttl: float = 0.0,
         lease_seconds: float = 10.0,
-        retries: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
-        memory: MemoryCache[Entry] | None = None,
+        retries: RetryPolicy = RetryPolicy(),
+        memory: MemoryCache[CachedAnswer] | None = None,
     ) -> None:
         # A traceback with local variables shows neither.
         self._api_key = api_key = api_key and Secret(api_key)
@@ -101,7 +111,7 @@ class WebSearchClient:
             stale=_seconds("stale_ttl", stale_ttl),
             lease=_seconds("lease_seconds", lease_seconds, at_least=0.1),
         )
-        self._memory: MemoryCache[Entry] = MemoryCache() if memory is None else memory
+        self._memory: MemoryCache[CachedAnswer] = MemoryCache() if memory is None else memory
         self._db, self._owns_db = self._find_database(supabase_client)
         self._ledger = cost_tracker
         self._project = project
@@ -136,10 +146,10 @@ class WebSearchClient:
         return OutageLedger(tracker, Outage("the cost ledger in Postgres", "searches are written down later"))
 
     @cached_property
-    def _chain(self) -> Chain:
-        return Chain([self._behind_cache(position) for position in range(len(self._given_providers))])
+    def _fallback(self) -> FallbackSearch:
+        return FallbackSearch([self._behind_cache(position) for position in range(len(self._given_providers))])
 
-    def _behind_cache(self, position: int) -> OneProvider:
+    def _behind_cache(self, position: int) -> ProviderSearch:
         first = position == 0
         statistics = self._statistics[position]
         provider = self._given_providers[position]
@@ -155,7 +165,7 @@ class WebSearchClient:
             policy=self._retries,
             count=statistics.count,
         )
-        shared = SharedCache(self._db.search_cache, self._times, self._outage) if self._db else None
+        shared = PostgresCache(self._db.search_cache, self._times, self._outage) if self._db else None
         cached = CachedSearch(
             provider,
             paid_search,
@@ -166,7 +176,7 @@ class WebSearchClient:
             times=self._times,
             timeout=self._timeout,
         )
-        return OneProvider(provider, cached)
+        return ProviderSearch(provider, cached)
 
     async def search(
         self,
@@ -174,24 +184,19 @@ class WebSearchClient:
         count: int = 10,
         domains: Sequence[str] | str | None = None,
         recency: str | None = None,
-        *,
-        ledger: Ledger | None = None,
-        step: str | None = None,
-        user_id: str | None = None,
-        run_id: str | None = None,
+        **payer: Unpack[PayerNames],
     ) -> list[SearchResult]:
         """At most `count` (1 to 50) results, best first; an empty list means that there are none.
 
-        `domains` are plain (`irs.gov`, with its subdomains) or wildcards (`*.gov`); each plain one is a paid request of
-        its own where the provider takes one at a time. `recency` is `1d`, `1w`, `1m`, `1y` or None.
+        `domains` are plain (`irs.gov`, with its subdomains) or wildcards (`*.gov`), international ones in any spelling;
+        each plain one is a paid request of its own where the provider takes one at a time. `recency` is `1d`, `1w`,
+        `1m`, `1y` or None. `payer`: another `ledger` than the client's, and the `step`, `user_id` and `run_id` under
+        which the search stands there.
 
         Raises `InvalidQueryError` (nothing was sent), `SearchQuotaError`, `SearchError`, `ConfigurationError` without a
         key, and `BudgetExceededError`.
         """
-        outcome = await self.lookup(
-            query, count, domains, recency, ledger=ledger, step=step, user_id=user_id, run_id=run_id
-        )
-        return list(outcome.results)
+        return list((await self.lookup(query, count, domains, recency, **payer)).results)
 
     async def lookup(
         self,
@@ -199,15 +204,13 @@ class WebSearchClient:
         count: int = 10,
         domains: Sequence[str] | str | None = None,
         recency: str | None = None,
-        *,
-        ledger: Ledger | None = None,
-        step: str | None = None,
-        user_id: str | None = None,
-        run_id: str | None = None,
+        **payer: Unpack[PayerNames],
     ) -> SearchOutcome:
         """Like `search`, and says who answered, who applied which filter, and whether it came from a cache."""
         asked = parse_query(query, count, domains, recency)
-        return await self._chain.lookup(asked, Payer(ledger or self.ledger, step, user_id, run_id))
+        names: dict[str, Any] = {**payer}
+        names["ledger"] = names.get("ledger") or self.ledger
+        return await self._fallback.lookup(asked, Payer(**names))
 
     async def search_many(
         self,
@@ -219,10 +222,7 @@ class WebSearchClient:
         concurrency: int = 8,
         timeout: float | None = None,
         on_progress: Callable[[int, int], None] | None = None,
-        ledger: Ledger | None = None,
-        step: str | None = None,
-        user_id: str | None = None,
-        run_id: str | None = None,
+        **payer: Unpack[PayerNames],
     ) -> list[QueryResult]:
         """Many searches, `concurrency` at a time; one `QueryResult` for each, in order. One failure sinks no other.
 
@@ -232,11 +232,9 @@ class WebSearchClient:
 
         async def one(query: str) -> list[SearchResult]:
             async with self._turns.get():
-                return await self.search(
-                    query, count, domains, recency, ledger=ledger, step=step, user_id=user_id, run_id=run_id
-                )
+                return await self.search(query, count, domains, recency, **payer)
 
-        return await run_many(queries, one, concurrency=concurrency, timeout=timeout, on_progress=on_progress)
+        return await search_all(queries, one, concurrency=concurrency, timeout=timeout, on_progress=on_progress)
 
     async def get_cache_stats(self) -> dict[str, Any]:
         """`hit_rate`, `total_searches`, `cache_hits`, then hits by tier, misses, errors, `spent_usd`, `saved_usd`.
@@ -252,13 +250,13 @@ class WebSearchClient:
 
         Other processes' memory tiers keep it until its time there ends. Raises `DatabaseError`.
         """
-        target = folded(query)
+        target = fold(query)
         removed = self._forget(lambda text: text == target)
         return removed if self._db is None else await self._db.search_cache.invalidate("query", target)
 
     async def invalidate_prefix(self, prefix: str) -> int:
         """Forget every query that begins like this, in the sense of `invalidate`."""
-        target = folded(prefix)
+        target = fold(prefix)
         removed = self._forget(lambda text: text.startswith(target))
         return removed if self._db is None else await self._db.search_cache.invalidate("prefix", target)
 
@@ -268,14 +266,14 @@ class WebSearchClient:
         return removed if self._db is None else await self._db.search_cache.invalidate("all")
 
     def _forget(self, matches: Callable[[str], bool]) -> int:
-        if "_chain" in self.__dict__:
-            self._chain.forget_flights()
-        return self._memory.invalidate(lambda entry: matches(entry.folded))
+        if "_fallback" in self.__dict__:
+            self._fallback.forget_flights()
+        return self._memory.invalidate(lambda answer: matches(answer.folded_query))
 
     async def aclose(self) -> None:
         """Let what is under way land, hand the counters over, and close what this client opened on this loop."""
-        if "_chain" in self.__dict__:
-            await self._chain.aclose()
+        if "_fallback" in self.__dict__:
+            await self._fallback.aclose()
         await asyncio.gather(*(statistics.aclose() for statistics in self._statistics))
         # After the hits, which may wait in it.
         if isinstance(self.__dict__.get("ledger"), OutageLedger):
@@ -295,12 +293,8 @@ def _checked_providers(
 ) -> "tuple[str | SearchProvider, ...]":
     several = [name.strip() for name in given.split(",")] if isinstance(given, str) else given
     providers = tuple(several) if isinstance(several, Sequence) else (several,)
-    unknown = [one for one in providers if isinstance(one, str) and one not in NAMES]
-    if unknown or not providers:
-        name = unknown[0] if unknown else ""
-        raise ConfigurationError(
-            f"search provider {name!r} is unknown; use one of {', '.join(NAMES)}, or pass an object"
-        )
+    for name in [one for one in providers if isinstance(one, str)] if providers else [""]:
+        check_name(name)
     names = [_name(one) for one in providers]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"the search providers {', '.join(names)} are not all different; name each once")

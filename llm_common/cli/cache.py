@@ -64,11 +64,11 @@ def clear(
     data_dir: DataDir = None,
 ) -> None:
     """Forget cached searches. Running processes keep theirs in memory until its time there ends."""
-    from llm_common.search.query import folded
+    from llm_common.search.query import fold
 
     if query is not None and prefix is not None:
         raise InvalidInputError("--query and --prefix exclude each other; pass one of them")
-    target = folded(query if query is not None else prefix or "")
+    target = fold(query if query is not None else prefix or "")
     if (query is not None or prefix is not None) and not target:
         raise InvalidInputError("an empty query is in no cache; leave --query and --prefix out to forget everything")
     scope = "query" if query is not None else "prefix" if prefix is not None else "all"

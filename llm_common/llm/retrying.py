@@ -4,21 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from llm_common._runtime.retry import RetryPolicy, retry_wait
 from llm_common.exceptions import LLMError
 
 __all__ = ["Decision", "RetryPolicy", "decide"]
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """At most `max_attempts` requests per candidate, waiting 1, 2, 4 ... seconds between them, with jitter.
-
-    The provider's own Retry-After replaces the computed wait and is capped by `max_wait` and the deadline.
-    """
-
-    max_attempts: int = 3
-    base_wait: float = 1.0
-    max_wait: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +36,5 @@ def decide(
     leave = Decision("next") if error.fallback and more_candidates else Decision("raise")
     if not error.retryable or attempt >= policy.max_attempts:
         return leave
-    wait = _wait(error, attempt, policy, jitter)
+    wait = retry_wait(error.retry_after, attempt, policy, jitter)
     return Decision("again", wait) if wait < seconds_left else leave
-
-
-def _wait(error: LLMError, attempt: int, policy: RetryPolicy, jitter: Callable[[], float]) -> float:
-    if error.retry_after is not None:
-        # A crowd that was told the same moment must not come back in the same millisecond.
-        return error.retry_after + 0.1 * jitter() if error.retry_after <= policy.max_wait else float("inf")
-    backoff = policy.base_wait * 2 ** (attempt - 1)
-    return min(policy.max_wait, backoff * (0.5 + 0.5 * jitter()))

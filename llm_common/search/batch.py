@@ -8,7 +8,7 @@ from typing import Literal
 from llm_common.exceptions import InvalidInputError, LLMCommonError
 from llm_common.search.result import SearchResult
 
-__all__ = ["QueryResult", "run_many"]
+__all__ = ["QueryResult", "search_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class QueryResult:
     error: LLMCommonError | None = None
 
 
-async def run_many(
+async def search_all(
     queries: Sequence[str],
     search: Callable[[str], Awaitable[Sequence[SearchResult]]],
     *,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.search.query import folded
+from llm_common.search.query import fold
 
 __all__ = ["MAX_QUERIES", "MIN_QUERIES", "bill_queries"]
 
@@ -135,8 +135,8 @@ def _distinct(queries: Iterable[str]) -> Iterator[str]:
     seen: set[str] = set()
     for query in queries:
         trimmed = _trimmed(_printable(query), _MAX_CHARS)
-        if folded(trimmed) and folded(trimmed) not in seen:
-            seen.add(folded(trimmed))
+        if fold(trimmed) and fold(trimmed) not in seen:
+            seen.add(fold(trimmed))
             yield trimmed
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal
 
-__all__ = ["Batch", "Counters", "Figure", "summary"]
+__all__ = ["CounterBatch", "Counters", "Figure", "summary"]
 
 Figure = Literal[
     "memory_hits",
@@ -29,7 +29,7 @@ _MAX_KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class CounterBatch:
     """Counts since the last hand-over: figures by UTC day, and hits by cache key."""
 
     days: Mapping[date, Mapping[Figure, int]] = field(default_factory=dict[date, Mapping[Figure, int]])
@@ -65,16 +65,16 @@ class Counters:
         with self._guard:
             return {figure: self._totals[figure] for figure in _FIGURES}
 
-    def take(self) -> Batch | None:
+    def take(self) -> CounterBatch | None:
         """What is pending, to be handed over; None for nothing."""
         with self._guard:
             if not self._pending:
                 return None
-            batch = Batch(self._days, self._hits)
+            batch = CounterBatch(self._days, self._hits)
             self._days, self._hits, self._pending = {}, Counter(), 0
             return batch
 
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: CounterBatch) -> None:
         """The hand-over failed: count it with the next."""
         with self._guard:
             for day, figures in batch.days.items():

@@ -8,12 +8,11 @@ from typing import Final
 
 from llm_common.exceptions import InvalidQueryError, SearchError, SearchQuotaError
 from llm_common.search.cached_search import CLOSED
-from llm_common.search.outcome import SearchOutcome
 from llm_common.search.paid_search import Payer
-from llm_common.search.provider_search import OneProvider
+from llm_common.search.provider_search import ProviderSearch, SearchOutcome
 from llm_common.search.query import Query
 
-__all__ = ["Chain", "seconds_to_rest"]
+__all__ = ["FallbackSearch", "seconds_to_rest"]
 
 _log = logging.getLogger(__name__)
 
@@ -23,14 +22,14 @@ _REST_FAILED: Final = 30.0
 _KEY_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
-class Chain:
+class FallbackSearch:
     """Asks `providers` in order. "No hits" is an answer; a quota, an outage or a refusal leads to the next one.
 
     A provider that failed rests for a while: only its cache is looked into, unless nobody else is left. `clock` is
     monotonic, in seconds.
     """
 
-    def __init__(self, providers: Sequence[OneProvider], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, providers: Sequence[ProviderSearch], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._providers = tuple(providers)
         self._clock = clock
         self._rests_until: dict[str, float] = {}
@@ -40,28 +39,25 @@ class Chain:
         if len(self._providers) == 1:
             return await self._providers[0].lookup(asked, payer)
         failures: list[SearchError] = []
-        resting: list[OneProvider] = []
+        resting: list[ProviderSearch] = []
         for provider in self._providers:
             if self._rests(provider):
                 resting.append(provider)
-                held = await provider.look_in_cache(asked, payer)
-                if held is not None:
-                    return held
-                continue
-            outcome = await self._try(provider, asked, payer, failures)
+                outcome = await provider.look_in_cache(asked, payer)
+            else:
+                outcome = await self._try(provider, asked, payer, failures)
             if outcome is not None:
                 return outcome
         for provider in resting:
-            outcome = await self._try(provider, asked, payer, failures)
-            if outcome is not None:
+            if (outcome := await self._try(provider, asked, payer, failures)) is not None:
                 return outcome
         raise _all_failed(failures)
 
-    def _rests(self, provider: OneProvider) -> bool:
+    def _rests(self, provider: ProviderSearch) -> bool:
         return self._clock() < self._rests_until.get(provider.name, 0.0)
 
     async def _try(
-        self, provider: OneProvider, asked: Query, payer: Payer, failures: list[SearchError]
+        self, provider: ProviderSearch, asked: Query, payer: Payer, failures: list[SearchError]
     ) -> SearchOutcome | None:
         try:
             outcome = await provider.lookup(asked, payer)

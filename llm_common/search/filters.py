@@ -13,7 +13,7 @@ from llm_common.search.query import MAX_COUNT, Query, Recency, SearchRequest
 from llm_common.search.result import SearchResult
 from llm_common.search.urls import canonical_url, is_within
 
-__all__ = ["RECENCY_DAYS", "Abilities", "DomainFilter", "Filtered", "filtered", "plan"]
+__all__ = ["RECENCY_DAYS", "Abilities", "DomainFilter", "FilteredResults", "apply_filters", "plan_requests"]
 
 DomainFilter = Literal["none", "one", "many"]
 
@@ -34,7 +34,7 @@ class Abilities:
 
 
 @dataclass(frozen=True, slots=True)
-class Filtered:
+class FilteredResults:
     """The merged results, and who applied which filter: `domain=irs.gov`, `domain=*.gov`, `recency=1w`."""
 
     results: tuple[SearchResult, ...]
@@ -42,7 +42,7 @@ class Filtered:
     local_filters: tuple[str, ...]
 
 
-def plan(query: Query, abilities: Abilities) -> tuple[SearchRequest, ...]:
+def plan_requests(query: Query, abilities: Abilities) -> tuple[SearchRequest, ...]:
     """The requests that together answer a query: at most one per plain domain, and one for all wildcards."""
     recency_here = query.recency is not None and not abilities.recency
     domains_here = bool(query.wildcards) or (bool(query.domains) and abilities.domains == "none")
@@ -63,12 +63,12 @@ def _groups(query: Query, abilities: Abilities) -> list[tuple[str, ...]]:
     return [query.domains[start : start + size] for start in range(0, len(query.domains), size)]
 
 
-def filtered(
+def apply_filters(
     query: Query,
     abilities: Abilities,
     answers: Sequence[tuple[SearchRequest, Sequence[SearchResult]]],
     today: date,
-) -> Filtered:
+) -> FilteredResults:
     """Apply what the provider did not, merge in turns, drop repeated pages, cut to the count.
 
     A provider's filter that let other domains through counts as applied here. Undated results pass a recency
@@ -83,8 +83,8 @@ def filtered(
         kept.append([r for r in inside if abilities.recency or _recent(r, query.recency, today)])
     asked = [f"domain={domain}" for domain in query.domains] + [f"domain=*.{suffix}" for suffix in query.wildcards]
     asked += [f"recency={query.recency}"] if query.recency else []
-    return Filtered(
-        results=tuple(_distinct(_in_turns(kept)))[: query.count],
+    return FilteredResults(
+        results=tuple(_unique_pages(_interleave(kept)))[: query.count],
         provider_filters=tuple(name for name in asked if name in by_provider),
         local_filters=tuple(name for name in asked if name not in by_provider),
     )
@@ -100,11 +100,11 @@ def _recent(result: SearchResult, recency: Recency | None, today: date) -> bool:
     return recency is None or published is None or published >= today - timedelta(days=RECENCY_DAYS[recency])
 
 
-def _in_turns(lists: Sequence[Sequence[SearchResult]]) -> Iterable[SearchResult]:
+def _interleave(lists: Sequence[Sequence[SearchResult]]) -> Iterable[SearchResult]:
     return (result for result in chain.from_iterable(zip_longest(*lists)) if result is not None)
 
 
-def _distinct(results: Iterable[SearchResult]) -> Iterable[SearchResult]:
+def _unique_pages(results: Iterable[SearchResult]) -> Iterable[SearchResult]:
     seen: set[str] = set()
     for result in results:
         address = canonical_url(result.url)

@@ -5,7 +5,9 @@ import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
+from llm_common._runtime.retry import RetryPolicy
 from llm_common.exceptions import SearchError
 from llm_common.ledger.paid_call import PaidCall
 from llm_common.ledger.protocol import Ledger
@@ -13,12 +15,21 @@ from llm_common.models import CallStatus, Outcome, PlannedCall, PriceSource
 from llm_common.search.counters import Figure
 from llm_common.search.providers.protocol import ProviderAnswer, SearchProvider
 from llm_common.search.query import SearchRequest
-from llm_common.search.retrying import RetryPolicy, may_be_charged, wait_before_retry
+from llm_common.search.retry import may_be_charged, wait_before_retry
 
-__all__ = ["PaidSearch", "Payer"]
+__all__ = ["PaidSearch", "Payer", "PayerNames"]
 
 #: A reservation must outlast its search: settling may wait for a busy database.
 _HOLD_MARGIN = 60.0
+
+
+class PayerNames(TypedDict, total=False):
+    """Who pays for a search: another ledger than the client's, and the names under which it stands there."""
+
+    ledger: Ledger | None
+    step: str | None
+    user_id: str | None
+    run_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from llm_common._runtime.shielding import uninterrupted
 from llm_common.db.functions.search_cache import SearchCacheFunctions
 from llm_common.db.transport import Json
 from llm_common.exceptions import DatabaseError, SearchError
-from llm_common.search.query import SearchRequest, folded
+from llm_common.search.query import SearchRequest, fold
 from llm_common.search.result import SearchResult
 
-__all__ = ["CacheTimes", "Held", "Lease", "SharedCache"]
+__all__ = ["CacheTimes", "CachedResults", "FetchLease", "PostgresCache"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,31 +43,31 @@ class CacheTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CachedResults:
     """An answer that is there. `fresh_seconds` is 0 for a stale one; with a `lease` it is on us to fetch it anew."""
 
     results: tuple[SearchResult, ...]
     fresh_seconds: float
-    lease: "Lease | None" = None
+    lease: "FetchLease | None" = None
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class FetchLease:
     """The right and the duty to fetch `key`."""
 
     key: str
     token: str
 
 
-class SharedCache:
-    """`look` first; with a `Lease` fetch within `holding`, and `put` there."""
+class PostgresCache:
+    """`look` first; with a `FetchLease` fetch within `holding`, and `put` there."""
 
     def __init__(self, functions: SearchCacheFunctions, times: CacheTimes, outage: Outage) -> None:
         self._functions = functions
         self._times = times
         self._outage = outage
 
-    async def look(self, key: str, request: SearchRequest, *, deadline: float) -> Held | Lease | None:
+    async def look(self, key: str, request: SearchRequest, *, deadline: float) -> CachedResults | FetchLease | None:
         """The answer, or the lease to fetch it, waiting for whoever has the lease. None: the tier is out of order.
 
         `deadline` is in the loop's time; beyond it a `SearchError` says that somebody else's fetch did not end.
@@ -90,29 +90,29 @@ class SharedCache:
                 )
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 (spreads the crowd, guards nothing)
 
-    async def peek(self, key: str) -> Held | None:
+    async def peek(self, key: str) -> CachedResults | None:
         """A fresh answer, if there is one; nobody is waited for and no lease is taken."""
         with suppress(DatabaseError):  # logged by the outage
             lookup = await self._outage.call(lambda: self._functions.peek(key, max_age=self._times.shared))
             if lookup is not None:
                 with suppress(ValidationError):  # whoever looks with a lease deletes it
-                    return Held(_RESULTS.validate_python(lookup.results), lookup.fresh_seconds)
+                    return CachedResults(_RESULTS.validate_python(lookup.results), lookup.fresh_seconds)
         return None
 
-    async def _look_once(self, key: str, request: SearchRequest) -> Held | Lease | None:
+    async def _look_once(self, key: str, request: SearchRequest) -> CachedResults | FetchLease | None:
         """None: wait, somebody else is fetching."""
         lookup = await self._outage.call(
             lambda: self._functions.get(
                 key,
-                folded_query=folded(request.text),
+                folded_query=fold(request.text),
                 max_age=self._times.shared,
                 lease_seconds=self._times.lease,
             )
         )
-        lease = Lease(key, lookup.lease) if lookup.lease else None
+        lease = FetchLease(key, lookup.lease) if lookup.lease else None
         if lookup.state in {"hit", "stale"}:
             try:
-                return Held(_RESULTS.validate_python(lookup.results), lookup.fresh_seconds, lease)
+                return CachedResults(_RESULTS.validate_python(lookup.results), lookup.fresh_seconds, lease)
             except ValidationError:
                 _log.warning("the cached entry %s cannot be read; it is deleted and fetched anew", key)
                 await self._outage.call(lambda: self._functions.invalidate("key", key))
@@ -120,7 +120,7 @@ class SharedCache:
         return lease
 
     @asynccontextmanager
-    async def holding(self, lease: Lease) -> AsyncGenerator[None]:
+    async def holding(self, lease: FetchLease) -> AsyncGenerator[None]:
         """Keep a lease alive; give it up when the body fails, so that another takes over at once."""
         renewing = asyncio.create_task(self._keep_renewing(lease))
         try:
@@ -133,7 +133,7 @@ class SharedCache:
             renewing.cancel()
             await asyncio.wait({renewing})
 
-    async def _keep_renewing(self, lease: Lease) -> None:
+    async def _keep_renewing(self, lease: FetchLease) -> None:
         held = True
         while held:
             await asyncio.sleep(self._times.lease / 3)
@@ -142,7 +142,9 @@ class SharedCache:
                     lambda: self._functions.renew(lease.key, lease.token, lease_seconds=self._times.lease)
                 )
 
-    async def put(self, lease: Lease, request: SearchRequest, provider: str, results: Sequence[SearchResult]) -> None:
+    async def put(
+        self, lease: FetchLease, request: SearchRequest, provider: str, results: Sequence[SearchResult]
+    ) -> None:
         """Store an answer and end the lease. Nothing is stored when the lease was lost or the key invalidated."""
         rows: list[Json] = [result.model_dump() for result in results]
         with suppress(DatabaseError):  # logged by the outage; the answer is served all the same
@@ -151,7 +153,7 @@ class SharedCache:
                     lease.key,
                     lease.token,
                     query=request.text,
-                    query_folded=folded(request.text),
+                    query_folded=fold(request.text),
                     provider=provider,
                     results=rows,
                     fresh_seconds=self._times.shared if rows else min(self._times.empty, self._times.shared),

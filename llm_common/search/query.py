@@ -12,7 +12,7 @@ from llm_common.exceptions import InvalidQueryError
 from llm_common.search.plain_text import is_blank
 from llm_common.search.urls import ascii_domain, host_of
 
-__all__ = ["MAX_COUNT", "MAX_QUERY_CHARS", "Query", "Recency", "SearchRequest", "cache_key", "folded", "parse_query"]
+__all__ = ["MAX_COUNT", "MAX_QUERY_CHARS", "Query", "Recency", "SearchRequest", "cache_key", "fold", "parse_query"]
 
 Recency = Literal["1d", "1w", "1m", "1y"]
 
@@ -64,7 +64,7 @@ def parse_query(
     )
 
 
-def folded(text: str) -> str:
+def fold(text: str) -> str:
     """The text that equivalent queries share: Unicode's compatibility caseless match, single spaces.
 
     Source: The Unicode Standard, section 3.13, D146. Folding a folded text changes nothing.
@@ -76,7 +76,7 @@ def folded(text: str) -> str:
 
 def cache_key(request: SearchRequest, provider_identity: str) -> str:
     """`v1:` and the SHA-256 of everything that an answer depends on, so that different requests never share one."""
-    meaning = [provider_identity, folded(request.text), request.count, sorted(request.domains), request.recency]
+    meaning = [provider_identity, fold(request.text), request.count, sorted(request.domains), request.recency]
     canonical = json.dumps(meaning, ensure_ascii=True, separators=(",", ":"))
     return f"v{_KEY_VERSION}:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
@@ -89,7 +89,7 @@ def _text(text: object) -> str:
     if any(unicodedata.category(character) in {"Cs", "Cc"} and not character.isspace() for character in text):
         raise InvalidQueryError("the query has control characters in it; remove them")
     words = " ".join(text.split())
-    if is_blank(words) or not folded(words):
+    if is_blank(words) or not fold(words):
         raise InvalidQueryError("the query is empty; say what to search for")
     return words
 

@@ -13,7 +13,7 @@ from llm_common._runtime.per_loop import PerLoop
 from llm_common.db.functions.search_cache import SearchCacheFunctions
 from llm_common.exceptions import DatabaseError
 from llm_common.money import to_usd
-from llm_common.search.counters import Batch, Counters, Figure, summary
+from llm_common.search.counters import CounterBatch, Counters, Figure, summary
 from llm_common.search.paid_search import Payer
 from llm_common.search.recorded_hits import RecordedHits
 
@@ -124,5 +124,5 @@ def _with_dollars(figures: dict[str, Any]) -> dict[str, Any]:
     return {**figures, "spent_usd": to_usd(figures["spent_nano"]), "saved_usd": to_usd(figures["saved_nano"])}
 
 
-def _rows(batch: Batch) -> dict[date, dict[str, int]]:
+def _rows(batch: CounterBatch) -> dict[date, dict[str, int]]:
     return {day: {str(figure): amount for figure, amount in figures.items()} for day, figures in batch.days.items()}

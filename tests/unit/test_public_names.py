@@ -1,6 +1,8 @@
+import ast
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +16,21 @@ MODULES = [
     "llm_common.conversation_memory",
     "llm_common.profiles",
     "llm_common.rollout",
+    "llm_common.legislation_search",
+    "llm_common.finance_search",
     "llm_common.pipeline",
     "llm_common.exceptions",
     "llm_common.models",
     "llm_common.testing",
     "llm_common.db",
+]
+
+DOORS = [
+    "llm_common.web_search",
+    "llm_common.conversation_memory",
+    "llm_common.rollout",
+    "llm_common.legislation_search",
+    "llm_common.finance_search",
 ]
 
 HEAVY = ("litellm", "openai", "instructor", "supabase", "psycopg", "aiohttp", "httpx", "pydantic", "ray")
@@ -29,6 +41,21 @@ def test_every_exported_name_exists(module):
     """What `__all__` promises can be imported."""
     imported = import_module(module)
     assert [name for name in imported.__all__ if not hasattr(imported, name)] == []
+
+
+@pytest.mark.parametrize("module", DOORS)
+def test_a_door_shows_what_it_defines_and_no_more(module):
+    """What a module defines without an underscore is in its `__all__`: nothing is public by oversight."""
+    imported = import_module(module)
+    defined: set[str] = set()
+    for node in ast.parse(Path(imported.__file__ or "").read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            defined.update(target.id for target in targets if isinstance(target, ast.Name))
+    assert {name for name in defined if not name.startswith("_")} <= set(imported.__all__)
+    assert not [name for name in imported.__all__ if name.startswith("_")]
 
 
 def test_the_import_paths_of_the_hosts_work():

@@ -86,12 +86,4 @@ def _row(document: Document) -> dict[str, Json]:
 
 
 def _result(row: Mapping[str, Json]) -> SearchResult:
-    return SearchResult.model_validate(
-        {
-            "title": row["title"],
-            "url": row["url"],
-            "snippet": row["snippet"],
-            "published_date": row["published"],
-            "relevance_score": row["score"],
-        }
-    )
+    return SearchResult.model_validate({**row, "published_date": row["published"], "relevance_score": row["score"]})

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from llm_common.exceptions import ConfigurationError, InvalidInputError
 from llm_common.search.filters import Abilities
 from llm_common.search.providers.protocol import ProviderAnswer
-from llm_common.search.query import SearchRequest, folded
+from llm_common.search.query import SearchRequest, fold
 from llm_common.search.result import SearchResult
 from llm_common.search.urls import checked_url
 
@@ -113,7 +113,7 @@ def _read(path: Path, folder: Path) -> Document:
 
 
 def _words(text: str) -> Sequence[str]:
-    return _WORD.findall(folded(text))
+    return _WORD.findall(fold(text))
 
 
 def _index(document: Document) -> _Indexed:

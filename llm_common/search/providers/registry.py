@@ -16,7 +16,7 @@ from llm_common.settings import Settings
 if TYPE_CHECKING:
     from llm_common.db.database import Database
 
-__all__ = ["NAMES", "SERVICES", "advice", "make_provider", "ready"]
+__all__ = ["NAMES", "SERVICES", "advice", "check_name", "make_provider", "ready"]
 
 #: Not services; some are slow to import.
 _OTHERS: Final = frozenset({"documents", "facts", "http", "local", "parsing", "protocol", "registry"})
@@ -50,6 +50,13 @@ def advice() -> str:
     return f"{', '.join(names)} or {last}"
 
 
+def check_name(name: str) -> None:
+    if name not in NAMES:
+        raise ConfigurationError(
+            f"search provider {name!r} is unknown; use one of {', '.join(NAMES)}, or pass an object"
+        )
+
+
 def make_provider(
     name: str, api_key: str | None, base_url: str | None, settings: Settings, database: "Database | None" = None
 ) -> SearchProvider:
@@ -58,13 +65,10 @@ def make_provider(
     For `local`, `base_url` is the folder to search in; without one it searches the table search_documents of
     `database`.
     """
+    check_name(name)
     if name == "local":
         return _local(base_url, database)
-    facts = SERVICES.get(name)
-    if facts is None:
-        raise ConfigurationError(
-            f"search provider {name!r} is unknown; use one of {', '.join(NAMES)}, or pass an object"
-        )
+    facts = SERVICES[name]
     key = Secret((api_key or settings.variable(*facts.key_variables) or "").strip())
     address = base_url or settings.variable(*facts.url_variables) or facts.base_url
     if facts.key_variables and not key:

@@ -68,7 +68,7 @@ async def test_a_page_has_its_own_window(db):
     await say(memory, "general")
     await say(memory, "home one", "home two", "home three", page="/home")
     note, *window = await memory.get_context("/tax")
-    assert '"/tax"' in note["content"]
+    assert "<page>/tax</page>" in note["content"]
     assert contents(window) == ["tax one", "general"]
     assert contents(await memory.get_context()) == ["home one", "home two", "home three"]
 

@@ -7,9 +7,8 @@ import pytest
 
 from llm_common.cost_tracker import CostTracker
 from llm_common.exceptions import BudgetExceededError, SearchError
-from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import Fault, Reply
-from llm_common.web_search import WebSearchClient
+from llm_common.web_search import RetryPolicy, WebSearchClient
 
 HIT = {"title": "T", "content": "S", "link": "https://www.irs.gov/x", "publish_date": ""}
 
@@ -120,7 +119,7 @@ async def test_a_closed_clients_lease_is_given_up(client, fake_provider):
     one = client(lease_seconds=60, timeout=60)
     lost = asyncio.create_task(one.search("q"))
     await fake_provider.arrived()
-    for flight in one._chain._providers[0]._cached._flights._by_loop.get().flying:
+    for flight in one._fallback._providers[0]._cached._flights._by_loop.get().flying:
         flight.cancel()
     with pytest.raises(SearchError, match="closed"):
         await lost
@@ -137,7 +136,7 @@ async def test_a_stale_answer_is_served_and_renewed_beside(client, fake_provider
         await asyncio.sleep(0.06)
         assert len(await search.search("q")) == 1
         await fake_provider.arrived(2)
-        await search._chain._providers[0]._cached.aclose()
+        await search._fallback._providers[0]._cached.aclose()
         assert len(await search.search("q")) == 2
         stats = await search.get_cache_stats()
     assert stats["stale_hits"] == 1

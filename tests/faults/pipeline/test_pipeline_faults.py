@@ -19,7 +19,6 @@ from llm_common.exceptions import LLMError, RunInProgressError
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.retrying import RetryPolicy
 from llm_common.pipeline import BillAnalysis
-from llm_common.search.retrying import RetryPolicy as SearchRetryPolicy
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.analyst import answer_chat, answer_search
 
@@ -119,7 +118,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
 async def pipeline(provider: Provider, db: Database) -> AsyncGenerator[AnalysisPipeline]:
     async with (
         LLMClient(retry=RetryPolicy(base_wait=0.01), breakers=Breakers(), timeout=5.0) as llm,
-        WebSearchClient(None, db, retries=SearchRetryPolicy(base_wait=0.01)) as search,
+        WebSearchClient(None, db, retries=RetryPolicy(base_wait=0.01)) as search,
     ):
         yield AnalysisPipeline(llm, search, CostTracker(db), db)
 

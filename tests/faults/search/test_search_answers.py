@@ -18,9 +18,8 @@ from llm_common.search.providers.http import HttpProvider
 from llm_common.search.providers.registry import SERVICES
 from llm_common.search.query import SearchRequest
 from llm_common.search.result import SearchResult
-from llm_common.search.retrying import RetryPolicy
 from llm_common.settings import Settings
-from llm_common.web_search import WebSearchClient
+from llm_common.web_search import RetryPolicy, WebSearchClient
 
 KEY = "mark-Key/0123456789+abc"
 QUERY = "mark of my secret question"

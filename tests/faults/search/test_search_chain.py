@@ -17,10 +17,9 @@ from llm_common.ledger.local import LocalLedger
 from llm_common.models import Budget
 from llm_common.search.fallback import seconds_to_rest
 from llm_common.search.providers.local import Document, LocalProvider
-from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import Fault, Reply
 from llm_common.testing.search_services import FakeSearchServices, ServiceReply
-from llm_common.web_search import WebSearchClient
+from llm_common.web_search import RetryPolicy, WebSearchClient
 
 QUICK = RetryPolicy(base_wait=0.001)
 CHAIN = ["zai", "tavily"]
@@ -111,7 +110,7 @@ async def test_what_failed_rests_and_its_cache_is_still_used(services, fake_prov
 async def test_after_its_rest_the_first_is_asked_again(chain, fake_provider, services):
     """Its answer is preferred to the cached one of the second: keys are the providers' own."""
     clock = [0.0]
-    chain._chain._clock = lambda: clock[0]
+    chain._fallback._clock = lambda: clock[0]
     fake_provider.script(Fault.zai_error("1113"))
     assert (await chain.lookup("q")).provider == "tavily"
     clock[0] = 299.0
@@ -157,7 +156,7 @@ async def test_a_closed_client_asks_nobody_else(services, fake_provider):
     search = WebSearchClient(provider=CHAIN, timeout=60)
     lost = asyncio.create_task(search.search("q"))
     await fake_provider.arrived()
-    for flight in search._chain._providers[0]._cached._flights._by_loop.get().flying:
+    for flight in search._fallback._providers[0]._cached._flights._by_loop.get().flying:
         flight.cancel()
     with pytest.raises(SearchError, match="closed"):
         await lost

@@ -13,9 +13,8 @@ from llm_common.db.database import Database
 from llm_common.exceptions import DatabaseError, SearchError, SearchQuotaError
 from llm_common.ledger.local import LocalLedger
 from llm_common.models import Budget
-from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import FakeProvider, Fault, Reply
-from llm_common.web_search import WebSearchClient
+from llm_common.web_search import RetryPolicy, WebSearchClient
 from tests.support.programs import running
 
 WORKER = Path(__file__).with_name("search_worker.py")

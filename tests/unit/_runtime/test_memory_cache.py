@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common._runtime.memory_cache import MemoryCache
-from llm_common.search.entry import Entry
+from llm_common.search.cached_search import CachedAnswer
 from llm_common.web_search import SearchResult
 
 
@@ -15,7 +15,7 @@ class Clock:
 
 
 def entry(folded="q", chars=10):
-    return Entry(folded, (SearchResult(title="T", url="https://a.gov", snippet="x" * chars),))
+    return CachedAnswer(folded, (SearchResult(title="T", url="https://a.gov", snippet="x" * chars),))
 
 
 def put(cache, key, value=None, ttl=10.0):
@@ -77,7 +77,7 @@ def test_invalidation_forgets_what_matches():
     cache = MemoryCache()
     put(cache, "1", entry("sb 277"))
     put(cache, "2", entry("sb 278"))
-    assert cache.invalidate(lambda entry: entry.folded == "sb 277") == 1
+    assert cache.invalidate(lambda entry: entry.folded_query == "sb 277") == 1
     assert (cache.get("1"), cache.get("2") is not None) == (None, True)
 
 

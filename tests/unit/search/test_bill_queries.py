@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from llm_common.exceptions import InvalidInputError
 from llm_common.search.bill_queries import MAX_QUERIES, MIN_QUERIES, bill_queries
-from llm_common.search.query import folded, parse_query
+from llm_common.search.query import fold, parse_query
 
 BILL = """
 An act to add Section 25402.8 to the Health and Safety Code, relating to building electrification.
@@ -61,10 +61,10 @@ def test_every_bill_gives_20_to_30_queries_that_can_be_sent(bill_id, text, juris
     try:
         found = bill_queries(bill_id, text, jurisdiction)
     except InvalidInputError:
-        assert not folded("".join(c for c in bill_id if c.isprintable())) or not text.strip()
+        assert not fold("".join(c for c in bill_id if c.isprintable())) or not text.strip()
         return
     assert MIN_QUERIES <= len(found) <= MAX_QUERIES
-    assert len({folded(query) for query in found}) == len(found)
+    assert len({fold(query) for query in found}) == len(found)
     assert all(len(parse_query(query).text) <= 70 for query in found)
 
 

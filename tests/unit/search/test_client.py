@@ -10,9 +10,8 @@ from llm_common.exceptions import BudgetExceededError, ConfigurationError, Inval
 from llm_common.ledger.local import LocalLedger
 from llm_common.models import Budget
 from llm_common.search.providers.local import Document, LocalProvider
-from llm_common.search.retrying import RetryPolicy
 from llm_common.testing import Fault, Reply
-from llm_common.web_search import SearchResult, WebSearchClient
+from llm_common.web_search import RetryPolicy, SearchResult, WebSearchClient
 
 HIT = {"title": "T", "content": "S", "link": "https://www.irs.gov/x", "publish_date": "22小时前"}
 CENT = 10_000_000

@@ -2,7 +2,7 @@ from datetime import date
 
 import pytest
 
-from llm_common.search.filters import Abilities, filtered, plan
+from llm_common.search.filters import Abilities, apply_filters, plan_requests
 from llm_common.search.query import SearchRequest, parse_query
 from llm_common.search.urls import canonical_url
 from llm_common.web_search import SearchResult
@@ -18,7 +18,7 @@ def at(url, published=None):
 
 
 def requests_for(abilities, **arguments):
-    return plan(parse_query("q", **arguments), abilities)
+    return plan_requests(parse_query("q", **arguments), abilities)
 
 
 def test_without_filters_one_request_is_made():
@@ -55,10 +55,10 @@ def test_a_provider_without_filters_is_asked_once_and_widely():
 
 def run(abilities, answers, **arguments):
     query = parse_query("q", **arguments)
-    return filtered(query, abilities, list(zip(plan(query, abilities), answers, strict=True)), TODAY)
+    return apply_filters(query, abilities, list(zip(plan_requests(query, abilities), answers, strict=True)), TODAY)
 
 
-def test_answers_are_merged_in_turns_without_repeats_and_cut():
+def test_answers_are_merged_interleave_without_repeats_and_cut():
     """Each domain has its best first; the same page under two addresses comes once."""
     outcome = run(
         ONE,

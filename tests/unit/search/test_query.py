@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import InvalidQueryError
-from llm_common.search.query import MAX_QUERY_CHARS, Query, SearchRequest, cache_key, folded, parse_query
+from llm_common.search.query import MAX_QUERY_CHARS, Query, SearchRequest, cache_key, fold, parse_query
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=60).filter(folded)
+TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=60).filter(fold)
 SPACES = st.text(" \t\n\u00a0\u2003", min_size=1, max_size=4)
 
 
@@ -83,7 +83,7 @@ def test_domains_are_normalised():
 @given(TEXTS)
 def test_folding_twice_changes_nothing(text):
     """A folded text is its own folded text."""
-    assert folded(folded(text)) == folded(text)
+    assert fold(fold(text)) == fold(text)
 
 
 @given(st.lists(TEXTS.map(lambda t: "".join(t.split())).filter(bool), min_size=1, max_size=5), SPACES, SPACES)
@@ -96,7 +96,7 @@ def test_spelling_does_not_change_the_key(words, space, other):
         unicodedata.normalize("NFKC", plain),
     ]
     spellings += [plain.casefold()]
-    keys = {cache_key(SearchRequest(parse_query(s).text), "zai") for s in [plain, *spellings] if folded(s)}
+    keys = {cache_key(SearchRequest(parse_query(s).text), "zai") for s in [plain, *spellings] if fold(s)}
     assert len(keys) == 1
 
 
@@ -123,7 +123,7 @@ REQUESTS = st.builds(
 @given(REQUESTS, REQUESTS, st.sampled_from(["zai", "local"]), st.sampled_from(["zai", "local"]))
 def test_different_requests_have_different_keys(one, other, here, there):
     """Two requests share a key exactly if everything that an answer depends on is the same."""
-    meaning = [(folded(r.text), r.count, r.domains, r.recency, p) for r, p in ((one, here), (other, there))]
+    meaning = [(fold(r.text), r.count, r.domains, r.recency, p) for r, p in ((one, here), (other, there))]
     assert (cache_key(one, here) == cache_key(other, there)) == (meaning[0] == meaning[1])
 
 

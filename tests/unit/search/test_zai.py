@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_common._runtime.retry import RetryPolicy
 from llm_common.exceptions import SearchError, SearchQuotaError
 from llm_common.search.providers.parsing import Exchange, read_answer, read_refusal
 from llm_common.search.providers.protocol import NOT_SENT
 from llm_common.search.providers.zai import FACTS
 from llm_common.search.query import SearchRequest
-from llm_common.search.retrying import RetryPolicy, may_be_charged, wait_before_retry
+from llm_common.search.retry import may_be_charged, wait_before_retry
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HIT = {

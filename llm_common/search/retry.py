@@ -1,20 +1,12 @@
 """When a failed search is asked again, and whether it was charged. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from llm_common._runtime.retry import RetryPolicy, retry_wait
 from llm_common.exceptions import SearchError
 from llm_common.search.providers.protocol import NOT_SENT
 
-__all__ = ["RetryPolicy", "may_be_charged", "wait_before_retry"]
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """At most `max_attempts` requests, waiting 1, 2, 4 ... seconds between them, with jitter."""
-
-    max_attempts: int = 3
-    base_wait: float = 1.0
+__all__ = ["may_be_charged", "wait_before_retry"]
 
 
 def wait_before_retry(
@@ -22,16 +14,11 @@ def wait_before_retry(
 ) -> float | None:
     """Seconds to wait before the next attempt; None: give up and raise `error`.
 
-    `attempt` counts from 1; `jitter()` is uniform in [0, 1). The provider's Retry-After replaces the computed
-    wait. A wait that does not end before the deadline is not begun.
+    A wait that does not end before the deadline is not begun.
     """
     if not error.retryable or attempt >= policy.max_attempts:
         return None
-    if error.retry_after is not None:
-        # A crowd that was told the same moment must not come back in the same millisecond.
-        wait = error.retry_after + 0.1 * jitter()
-    else:
-        wait = policy.base_wait * 2 ** (attempt - 1) * (0.5 + 0.5 * jitter())
+    wait = retry_wait(error.retry_after, attempt, policy, jitter)
     return wait if wait < seconds_left else None
 
 
