@@ -11,11 +11,11 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from llm_common._runtime.sessions import CONNECT_SECONDS, Sessions, new_session
 from llm_common.llm.embedding_answers import vectors_in
 from llm_common.llm.providers.failures import OPENING_FAILURES, READING_FAILURES, cut_short, failure, too_large
 from llm_common.llm.providers.json_payload import JsonPayload
 from llm_common.llm.providers.responses import OK, read_whole, refusal
-from llm_common.llm.providers.sessions import CONNECT_SECONDS, Sessions, new_session
 from llm_common.llm.request_encoding import encoded, encoded_texts, extra_headers
 from llm_common.llm.response_parsing import answer_in, as_chunk, chunk_in, json_object
 from llm_common.llm.sse import EventReader, EventTooLargeError

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from llm_common._runtime.sessions import Sessions, new_session
 from llm_common.llm.providers.litellm_traffic import note_sending, watch
-from llm_common.llm.providers.sessions import Sessions, new_session
 
 if TYPE_CHECKING:
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler

@@ -1,4 +1,4 @@
-"""A search service over HTTP: one session per event loop, no redirects, a bounded body, our errors.
+"""A search service over HTTP: no redirects, a bounded body, our errors.
 
 The key goes to the address that the settings name, and nowhere else.
 """
@@ -6,13 +6,14 @@ The key goes to the address that the settings name, and nowhere else.
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from llm_common._runtime.per_loop import PerLoop
+from llm_common._runtime.sessions import CONNECT_SECONDS, Sessions, new_session
 from llm_common._text.redaction import Secret
 from llm_common.exceptions import ConfigurationError, SearchError
 from llm_common.search.providers.facts import ProviderFacts
@@ -24,7 +25,6 @@ __all__ = ["HttpProvider"]
 
 #: Fifty results with their summaries are well below; what is longer is not an answer.
 _MAX_BODY_BYTES: Final = 4 * 2**20
-_CONNECT_SECONDS: Final = 10.0
 #: aiohttp's own 100 would have a crowd of searches wait in line for a connection, and lose their time there.
 _CONNECTIONS: Final = 1000
 
@@ -49,17 +49,7 @@ class HttpProvider:
         self.abilities = facts.abilities
         self.price_usd = facts.price_usd
         self.identity: str | None = self.name if address.base == facts.base_url else f"{self.name}@{self._url}"
-        self._sessions = PerLoop(self._open)
-
-    def _open(self) -> aiohttp.ClientSession:
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-            headers={**self._headers, "Accept": "application/json"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        # Unasked, aiohttp sends a GET again whose connection was closed: a second paid request that nobody counts.
-        session._retry_connection = False  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        return session
+        self._sessions = Sessions(partial(new_session, _CONNECTIONS))
 
     async def search(self, request: SearchRequest, *, timeout: float) -> ProviderAnswer:
         outcome = await self._ask(request, timeout)
@@ -85,13 +75,15 @@ class HttpProvider:
     async def _fetch(self, request: SearchRequest, timeout: float) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body, of which a little more than what is allowed is read."""
         outgoing = self._facts.encode(request)
-        async with self._sessions.get().request(
+        session = await self._sessions.get()
+        async with session.request(
             outgoing.method,
             self._url,
+            headers=self._headers,
             params=outgoing.params,
             json=outgoing.body,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=timeout, connect=min(timeout, _CONNECT_SECONDS)),
+            timeout=aiohttp.ClientTimeout(total=timeout, connect=min(timeout, CONNECT_SECONDS)),
         ) as response:
             raw = bytearray()
             async for chunk in response.content.iter_any():
@@ -107,9 +99,7 @@ class HttpProvider:
         return failure
 
     async def aclose(self) -> None:
-        session = self._sessions.pop()
-        if session is not None:
-            await session.close()
+        await self._sessions.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +146,13 @@ def _credentials(facts: ProviderFacts, key: Secret, to: _Address) -> tuple[Mappi
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(f"the key for {facts.name} has characters that no HTTP header takes; copy it again")
     headers = {name: Secret(value) for name, value in facts.headers(key).items()}
+    json = {"Accept": "application/json"}
     if to.password is None:
-        return headers, (key,) if key else ()
+        return {**json, **headers}, (key,) if key else ()
     if headers:
         raise ConfigurationError(f"a key and a password in the base URL are given for {facts.name}; pass one of them")
     token = Secret(b64encode(f"{to.user}:{to.password}".encode()).decode())
-    return {"Authorization": Secret(f"Basic {token}")}, tuple(filter(None, (token, to.password)))
+    return {**json, "Authorization": Secret(f"Basic {token}")}, tuple(filter(None, (token, to.password)))
 
 
 def _bare(error: BaseException) -> BaseException:

@@ -1,6 +1,9 @@
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
 from decimal import Decimal
 
 import pytest
@@ -385,3 +388,30 @@ async def test_the_memory_that_is_passed_is_used(fake_provider_env, monkeypatch)
         assert (await other.lookup("q")).cached
         now[0] = 3_601.0
         assert not (await other.lookup("q")).cached
+
+
+@pytest.mark.slow
+def test_a_host_that_never_closes_leaves_nothing_behind(fake_provider_env):
+    """One `asyncio.run` per request, no client closed: nothing is printed at the end, and no connection is left."""
+    program = """
+import asyncio, gc, sys, warnings
+from llm_common.web_search import WebSearchClient
+search = WebSearchClient()
+for number in range(3):
+    asyncio.run(search.search(f"question {number}"))
+del search
+gc.collect()
+asyncio.run(WebSearchClient().search("another"))
+gc.collect()
+"""
+    environment = {**os.environ, "DATABASE_URL": "", "PYTHONASYNCIODEBUG": "1"}
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", program],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in done.stderr.splitlines() if "nclosed" in line or "ResourceWarning" in line]

@@ -80,7 +80,7 @@ def new_session(
     connections: int, *, middlewares: Sequence[ClientMiddlewareType] = (), traces: Sequence[aiohttp.TraceConfig] = ()
 ) -> aiohttp.ClientSession:
     """A session with a keep-alive pool of at most `connections`, and without cookies."""
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_IDLE_SECONDS, ttl_dns_cache=60),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
@@ -89,3 +89,6 @@ def new_session(
         middlewares=middlewares,
         trace_configs=list(traces),
     )
+    # Unasked, aiohttp sends a GET again whose connection was closed: a second paid request that nobody counts.
+    session._retry_connection = False  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return session
