@@ -26,7 +26,7 @@ _KEY: Final = (
     r"|\b(?:tvly|pplx|nvapi|glpat)-[\w\-]{8,}|\b(?:gh[pousr]|github_pat|xox[abprs]|gsk|xai|hf|r8)[_-][\w\-]{8,}"
     r"|\bsb_(?:secret|publishable)_[\w\-]{6,}|\beyJ[\w\-]{6,}\.[\w\-]{4,}(?:\.[\w\-]*)?"
 )
-#: A value beside a name that says what it is: `Authorization: Basic ...`, `"api_key": "..."`, `password='...'`, `?key=`.
+#: A value beside a name that tells: `Authorization: Basic ...`, `"api_key": "..."`, `password=...`, `?key=...`.
 _NAMED: Final = (
     r"(?<=\bBearer )[^\s\"',]+|(?<=\bBasic )(?-i:[A-Za-z]*(?:[A-Z0-9+/]|=+(?!\w))[A-Za-z0-9+/]+=*|[A-Za-z0-9+/]{6,}=+)"
     r"|(?P<name>\b(?:[\w\-]*(?:api[_-]?key|password|passwd|pwd|secret)|authorization|access[_-]?token)[\"']?\s*[=:]\s*"
