@@ -1,10 +1,11 @@
 """The first tier of a cache: answers of this process, bounded in entries and bytes, least recently used out first."""
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
+
+from llm_common._runtime.fork import fork_safe_lock
 
 __all__ = ["MemoryCache", "Sized"]
 
@@ -35,7 +36,7 @@ class MemoryCache(Generic[EntryT]):
         self._entries: OrderedDict[str, tuple[float, int, EntryT]] = OrderedDict()
         self._bytes = 0
         self._generation = 0
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
 
     @property
     def generation(self) -> int:

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, LLMCommonError
 
 __all__ = ["Outage"]
@@ -40,7 +40,7 @@ class Outage:
         self._pause = pause
         self._clock = clock
         self._down_until: float | None = None
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
         self._left_behind: set[asyncio.Task[Any]] = set()
 
     @property

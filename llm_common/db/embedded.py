@@ -14,7 +14,6 @@ import atexit
 import os
 import socket
 import sys
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from urllib.parse import quote
 
 from platformdirs import user_data_path
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.db import cluster
 from llm_common.exceptions import ConfigurationError, DatabaseUnavailableError
 from llm_common.settings import Settings
@@ -96,7 +96,7 @@ def stop(data_dir: Path | str | None = None) -> bool:
 
 # Users of a data folder: a process holds `users.lock` shared until it ends.
 
-_in_this_process = threading.Lock()
+_in_this_process = fork_safe_lock()
 _locks: dict[tuple[int, Path], int] = {}
 
 

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
+from llm_common._runtime.fork import after_fork_in_child, cut_off
 from llm_common.exceptions import DatabaseUnavailableError
 
 __all__ = ["MAX_CONNECTIONS", "Pool"]
@@ -27,29 +28,20 @@ _IDLE_SECONDS = 300.0
 
 
 class Pool:
-    """Lends at most `MAX_CONNECTIONS` connections; the one used last is lent first, so that the others may go.
-
-    A host that calls `asyncio.run` for each request never closes anything. So the pool is tied to an async generator of
-    its loop: `asyncio.run` (and every other runner) closes those before it closes the loop.
-    """
+    """Lends at most `MAX_CONNECTIONS` connections; the one used last is lent first, so that the others may go."""
 
     def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[TupleRow]]]) -> None:
         self._connect = connect
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._idle: deque[tuple[float, AsyncConnection[TupleRow]]] = deque()
         self._closed = False
-        self._keeper: AsyncGenerator[None] | None = None
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[AsyncConnection[TupleRow]]:
         """A connection that is known to be open. Raises `DatabaseUnavailableError` where there is none to have."""
         await self._acquire_slot()
         try:
-            if self._keeper is None:
-                self._keeper = self._until_the_loop_ends()
-                # Runs to its first yield without giving way, so no second task can come between.
-                await anext(self._keeper)
-            connection = await self._idle_connection() or await self._connect()
+            connection = await self._idle_connection() or await self._open()
             try:
                 yield connection
             finally:
@@ -59,21 +51,14 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close what is idle now, and what is lent when it comes back."""
-        keeper, self._keeper = self._keeper, None
-        await self._close_idle()
-        if keeper is not None:
-            await keeper.aclose()
-
-    async def _until_the_loop_ends(self) -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            await self._close_idle()
-
-    async def _close_idle(self) -> None:
         self._closed = True
         while self._idle:
             await self._idle.pop()[1].close()
+
+    async def _open(self) -> AsyncConnection[TupleRow]:
+        connection = await self._connect()
+        after_fork_in_child(connection, _cut_off)
+        return connection
 
     async def _acquire_slot(self) -> None:
         if not self._slots.locked():
@@ -105,6 +90,11 @@ class Pool:
         self._idle.append((now, connection))
         while self._idle[0][0] < now - _IDLE_SECONDS:
             await self._idle.popleft()[1].close()
+
+
+def _cut_off(inherited: AsyncConnection[TupleRow]) -> None:
+    if not inherited.closed:
+        cut_off(inherited.fileno())
 
 
 def _is_silent(connection: AsyncConnection[TupleRow]) -> bool:

@@ -43,7 +43,7 @@ class DsnTransport:
 
     def __init__(self, dsn: Callable[[], Awaitable[str]]) -> None:
         self._dsn = dsn
-        self._pools = PerLoop(lambda: Pool(self._connect))
+        self._pools = PerLoop(lambda: Pool(self._connect), Pool.aclose)
 
     async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
         return await _call(self._pools.get().connection, function, arguments)
@@ -52,9 +52,7 @@ class DsnTransport:
         return _transaction(self._pools.get().connection)
 
     async def aclose(self) -> None:
-        pool = self._pools.pop()
-        if pool is not None:
-            await pool.aclose()
+        await self._pools.aclose()
 
     async def _connect(self) -> AsyncConnection[TupleRow]:
         dsn = await self._dsn()

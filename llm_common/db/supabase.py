@@ -5,12 +5,12 @@ The client is known by its shape, so nothing of Supabase's is imported here and 
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.db.errors import database_error
 from llm_common.db.transport import Json
 from llm_common.exceptions import DatabaseUnavailableError, InvalidInputError, LLMCommonError
@@ -31,7 +31,7 @@ class SupabaseClient(Protocol):
 # httpx speaks HTTP/2 to Supabase, and httpcore's synchronous HTTP/2 connection is not safe between threads: each
 # sync client gets one thread, shared by all who use that client here.
 _threads: WeakKeyDictionary[object, ThreadPoolExecutor] = WeakKeyDictionary()
-_guard = threading.Lock()
+_guard = fork_safe_lock()
 
 
 class SupabaseTransport:

@@ -1,12 +1,12 @@
 """`LocalLedger`: budgets within one process, for those who have no database. Nothing is recorded."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from uuid import uuid4
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import DatabaseError
 from llm_common.ledger.protocol import budgets_that_bind
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation, budget_refusal, resets_at
@@ -65,7 +65,7 @@ class LocalLedger:
     def __init__(self, budgets: Sequence[Budget] = (), *, now: Callable[[], datetime] = _now) -> None:
         self._budgets = tuple(budgets)
         self._now = now
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
         self._windows: dict[_Key, _Window] = {}
         self._holds: dict[str, _Hold] = {}
         # A prefix of its own and a number: as unique as a UUID for each call, without the system's randomness for it.

@@ -5,12 +5,12 @@ The probe's success closes the circuit, its failure opens it for twice as long (
 candidate of a call is asked all the same: a call that is refused here is no better off than one that fails there.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import (
     ConnectionFailedError,
     DeadlineExceededError,
@@ -86,7 +86,7 @@ class Breakers:
     def __init__(self, policy: BreakerPolicy | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy or BreakerPolicy()
         self._clock = clock
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
         self._circuits: dict[tuple[str, str], Circuit] = {}
 
     def admit(self, key: tuple[str, str]) -> bool:

@@ -1,12 +1,12 @@
 """What a client makes calls with: models are resolved, windows looked at and money is planned before one is sent."""
 
 import asyncio
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common._text.tokens import count
 from llm_common.exceptions import ConfigurationError, ContextWindowError
 from llm_common.ledger.protocol import Ledger, budgets_that_bind
@@ -88,7 +88,7 @@ class CallFactory:
         self._wires: dict[WireName, Wire] = {}
         self._catalogue = Catalogue(config.prices)
         self._candidates: dict[str, Candidate] = {}
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
         self._limiter = config.limiter or LocalLimits()
         self._cached: CachedCompletion | None = None
 

@@ -2,11 +2,11 @@
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import ConfigurationError, InvalidInputError
 from llm_common.llm.profile import Profile
 from llm_common.llm.profile_keys import near
@@ -52,7 +52,7 @@ class Profiles:
         self._next_look = 0.0
         self._loaded: Loaded | None = None
         self._seen: FileState | str | None = None
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
 
     def get(self, name: str) -> Profile:
         """The profile of that name, as it is set now.

@@ -1,11 +1,12 @@
 """What the cache did, counted in memory and handed over in batches, so that counting is no hot row."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal
+
+from llm_common._runtime.fork import fork_safe_lock
 
 __all__ = ["CounterBatch", "Counters", "Figure", "summary"]
 
@@ -45,7 +46,7 @@ class Counters:
         self._days: dict[date, Counter[Figure]] = {}
         self._hits: Counter[str] = Counter()
         self._pending = 0
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
 
     def count(self, figures: Mapping[Figure, int], hit_key: str | None = None) -> None:
         day = self._clock().astimezone(UTC).date()

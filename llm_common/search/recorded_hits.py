@@ -1,12 +1,12 @@
 """Searches that the cache answered, on their way to the ledger: many to a row, at cost 0."""
 
 import logging
-import threading
 import uuid
 from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import DatabaseError
 from llm_common.ledger.protocol import RecordingLedger
 from llm_common.models import Outcome, PlannedCall
@@ -48,7 +48,7 @@ class RecordedHits:
         self._noted: dict[tuple[int, str, str | None, str | None, str | None], _Hits] = {}
         self._rows: deque[_Row] = deque()
         self._let_go = 0
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
 
     @property
     def waits(self) -> bool:

@@ -3,7 +3,6 @@
 The list comes with the package; nothing is fetched (the package does that only where a host starts its updater).
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -11,6 +10,7 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.llm.catalogue.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates, Tier
 
@@ -40,7 +40,7 @@ _FIELDS = {
     "reasoning": "output_reasoning_mtok",
 }
 
-_reading = threading.Lock()
+_reading = fork_safe_lock()
 
 
 @dataclass(frozen=True, slots=True)

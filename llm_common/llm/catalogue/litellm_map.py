@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
@@ -10,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import ConfigurationError
 from llm_common.llm.catalogue.model_info import ModelInfo
 from llm_common.llm.pricing import Price, Rates, Tier
@@ -61,7 +61,7 @@ _NEEDED_KEYS = frozenset(
     }
 )
 
-_reading = threading.Lock()
+_reading = fork_safe_lock()
 
 
 class LiteLLMMap:

@@ -7,12 +7,12 @@ the next go, and one timer waits for the next refill.
 """
 
 import asyncio
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.llm.limits.rules import (
     Demand,
     LimitRequest,
@@ -134,7 +134,7 @@ class LocalLimits:
 
     def __init__(self, *, clock: Callable[[], int] = _monotonic_us) -> None:
         self._clock = clock
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
         self._meters: dict[str, _Meter] = {}
         self._lanes: dict[tuple[str, ...], _Lane] = {}
         self._tickets = 0

@@ -11,7 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from llm_common._runtime.sessions import CONNECT_SECONDS, Sessions, new_session
+from llm_common._runtime.http_session import CONNECT_SECONDS, new_session
+from llm_common._runtime.per_loop import PerLoop
 from llm_common.llm.embedding_answers import vectors_in
 from llm_common.llm.providers.failures import OPENING_FAILURES, READING_FAILURES, cut_short, failure, too_large
 from llm_common.llm.providers.json_payload import JsonPayload
@@ -48,7 +49,7 @@ class DirectWire:
     """
 
     def __init__(self, *, connections: int = 1000, largest_answer: int = _LARGEST_ANSWER) -> None:
-        self._sessions = Sessions(partial(new_session, connections))
+        self._sessions = PerLoop(partial(new_session, connections), aiohttp.ClientSession.close)
         self._largest = largest_answer
         self._proxies: dict[str, str | None] = {}
 
@@ -108,7 +109,7 @@ class DirectWire:
         """The response with status 200, its body still to be read. Any other is raised as its typed error."""
         body = JsonPayload(encoded_body)
         try:
-            session = self._sessions.held() or await self._sessions.get()
+            session = self._sessions.get()
             response = await self._request(session, request, path, body, timeout)
         except OPENING_FAILURES as error:
             raise failure(request.route, error, begun=body.begun, timeout=timeout) from error

@@ -1,12 +1,13 @@
 """The HTTP session that we lend to LiteLLM, in the two forms in which its providers take one."""
 
 import asyncio
-import threading
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from llm_common._runtime.sessions import Sessions, new_session
+from llm_common._runtime.fork import fork_safe_lock
+from llm_common._runtime.http_session import new_session
+from llm_common._runtime.per_loop import PerLoop
 from llm_common.llm.providers.litellm_traffic import note_sending, watch
 
 if TYPE_CHECKING:
@@ -52,20 +53,20 @@ class LentSessions:
 
     def __init__(self, *, connections: int) -> None:
         self._connections = connections
-        self._sessions = Sessions(self._make)
+        self._sessions = PerLoop(self._make, aiohttp.ClientSession.close)
         self._handlers: dict[aiohttp.ClientSession, AsyncHTTPHandler] = {}
-        self._guard = threading.Lock()
+        self._guard = fork_safe_lock()
 
     async def arguments(self, provider: str) -> dict[str, Any]:
         """What makes `acompletion` use the running loop's session for this provider."""
-        session = await self._sessions.get()
+        session = self._sessions.get()
         if provider in _TAKE_A_HANDLER:
             return {"client": self._handler(session)}
         return {"shared_session": session}
 
     async def embedding_arguments(self, provider: str) -> dict[str, Any]:
         """The same for `aembedding`, whose providers are served by other code of LiteLLM's."""
-        session = await self._sessions.get()
+        session = self._sessions.get()
         if provider in _EMBED_WITH_A_HANDLER:
             return {"client": self._handler(session)}
         return {"shared_session": session}

@@ -3,14 +3,14 @@
 import os
 import re
 import socket
-import threading
 from typing import Any, Final
 
+from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import ConfigurationError
 
 __all__ = ["connected"]
 
-_connecting: Final = threading.Lock()
+_connecting: Final = fork_safe_lock()
 #: Seconds until an address that does not answer is given up. Ray itself would try for minutes.
 _ANSWERS_WITHIN: Final = 10.0
 _ADDRESS: Final = re.compile(r"(?:ray://)?\[?(?P<host>[^/\[\]]+?)\]?:(?P<port>\d+)")

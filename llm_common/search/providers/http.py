@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from llm_common._runtime.sessions import CONNECT_SECONDS, Sessions, new_session
+from llm_common._runtime.http_session import CONNECT_SECONDS, new_session
+from llm_common._runtime.per_loop import PerLoop
 from llm_common._text.redaction import Secret
 from llm_common.exceptions import ConfigurationError, SearchError
 from llm_common.search.providers.facts import ProviderFacts
@@ -49,7 +50,7 @@ class HttpProvider:
         self.abilities = facts.abilities
         self.price_usd = facts.price_usd
         self.identity: str | None = self.name if address.base == facts.base_url else f"{self.name}@{self._url}"
-        self._sessions = Sessions(partial(new_session, _CONNECTIONS))
+        self._sessions = PerLoop(partial(new_session, _CONNECTIONS), aiohttp.ClientSession.close)
 
     async def search(self, request: SearchRequest, *, timeout: float) -> ProviderAnswer:
         outcome = await self._ask(request, timeout)
@@ -75,8 +76,7 @@ class HttpProvider:
     async def _fetch(self, request: SearchRequest, timeout: float) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body, of which a little more than what is allowed is read."""
         outgoing = self._facts.encode(request)
-        session = await self._sessions.get()
-        async with session.request(
+        async with self._sessions.get().request(
             outgoing.method,
             self._url,
             headers=self._headers,
