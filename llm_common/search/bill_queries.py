@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
 
+from llm_common._text.plain_text import check_plain_text
 from llm_common.exceptions import InvalidInputError
+from llm_common.search.markup import is_blank
 from llm_common.search.query import fold
 
 __all__ = ["MAX_QUERIES", "MIN_QUERIES", "bill_queries"]
@@ -81,14 +83,14 @@ def bill_queries(bill_id: str, bill_text: str, jurisdiction: str | None = None) 
     """Queries of at most 70 characters: about the bill, its topic, and what its text names.
 
     From the text come the short title, section headings, defined terms, amounts, agencies and cited codes, taken in
-    turns. The same bill always gives the same queries. Raises `InvalidInputError` for an empty bill.
+    turns. The same bill always gives the same queries. Raises `InvalidInputError` for a bill without words,
+    and for one that is a web page, a PDF or the like: its tags would be searched for, and paid.
     """
     bill = _trimmed(_printable(bill_id), _MAX_NAME_CHARS)
     place = _trimmed(_printable(jurisdiction or ""), _MAX_NAME_CHARS)
-    if not bill:
+    if is_blank(bill):
         raise InvalidInputError("bill_id is empty; pass the bill's number, such as 'SB 277'")
-    if not bill_text.strip():
-        raise InvalidInputError(f"the text of bill {bill!r:.60} is empty; there is nothing to search for")
+    check_plain_text(bill_text, f"the text of bill {bill!r:.60}")
     if len(bill_text) > _MAX_TEXT_CHARS:
         raise InvalidInputError(f"the bill's text has {len(bill_text)} characters; pass at most {_MAX_TEXT_CHARS}")
     topic = _topic(bill_text) or bill

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from llm_common.exceptions import InvalidQueryError
-from llm_common.search.plain_text import is_blank
+from llm_common.search.markup import is_blank
 from llm_common.search.urls import ascii_domain, host_of
 
 __all__ = ["MAX_COUNT", "MAX_QUERY_CHARS", "Query", "Recency", "SearchRequest", "cache_key", "fold", "parse_query"]

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import idna
 
-from llm_common.search.plain_text import INVISIBLE
+from llm_common.search.markup import INVISIBLE
 
 __all__ = ["ascii_domain", "canonical_url", "checked_url", "domain_of", "host_of", "is_within"]
 

@@ -5,6 +5,7 @@ k1 = 1.2 and b = 0.75.
 """
 
 import hashlib
+import logging
 import math
 import re
 from collections import Counter
@@ -14,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import quote
 
+from llm_common._text.plain_text import decode_plain_text
 from llm_common.exceptions import ConfigurationError, InvalidInputError
 from llm_common.search.filters import Abilities
 from llm_common.search.providers.protocol import ProviderAnswer
@@ -22,6 +24,8 @@ from llm_common.search.result import SearchResult
 from llm_common.search.urls import checked_url
 
 __all__ = ["Document", "LocalProvider", "read_folder"]
+
+_log = logging.getLogger(__name__)
 
 _K1, _B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
@@ -95,18 +99,24 @@ class LocalProvider:
 def read_folder(folder: Path) -> list[Document]:
     """The .txt and .md files of a folder and below. A first line `url: https://...` gives a file its address.
 
-    Without one, the address is `https://local.invalid/<path>`. The title is the first heading or line.
+    Without one, the address is `https://local.invalid/<path>`. The title is the first heading or line. What is no plain
+    text, whatever its name, is left out with a warning.
     """
     if not folder.is_dir():
         raise ConfigurationError(f"{str(folder)!r} is not a folder; provider 'local' searches the files of one")
     paths = (path for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES and path.is_file())
-    return [_read(path, folder) for path in paths if path.stat().st_size <= _MAX_FILE_BYTES]
+    found = [_read(path, folder) for path in paths if path.stat().st_size <= _MAX_FILE_BYTES]
+    return [document for document in found if document is not None]
 
 
-def _read(path: Path, folder: Path) -> Document:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+def _read(path: Path, folder: Path) -> Document | None:
+    try:
+        lines = decode_plain_text(path.read_bytes(), str(path)).splitlines()
+    except InvalidInputError as error:
+        _log.warning("a file is not searched: %s", error)
+        return None
     url = f"https://local.invalid/{quote(path.relative_to(folder).as_posix())}"
-    if lines and lines[0].lower().startswith("url:"):
+    if lines[0].lower().startswith("url:"):
         url = lines.pop(0)[4:].strip()
     title = next((line.lstrip("# ").strip() for line in lines if line.strip("# ")), path.stem)
     return Document(url=url, title=title[:200], text="\n".join(lines))

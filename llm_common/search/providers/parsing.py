@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from llm_common._text.redaction import presentable
 from llm_common._text.retry_after import retry_after
 from llm_common.exceptions import SearchError, SearchQuotaError
-from llm_common.search.plain_text import plain_text
+from llm_common.search.markup import without_markup
 from llm_common.search.providers.facts import Fields, HitFields, ProviderFacts, Refusal
 from llm_common.search.providers.protocol import ProviderAnswer
 from llm_common.search.result import SearchResult
@@ -125,9 +125,9 @@ def _hit(item: object, fields: HitFields, clean: Callable[[str], str]) -> Search
     dates = (known.get(name) for name in fields.published)
     try:
         return SearchResult(
-            title=clean(plain_text(_text(known.get(fields.title)))),
+            title=clean(without_markup(_text(known.get(fields.title)))),
             url=clean(known[fields.url]) if isinstance(known.get(fields.url), str) else "",
-            snippet=clean(plain_text(_text(known.get(fields.snippet)))),
+            snippet=clean(without_markup(_text(known.get(fields.snippet)))),
             published_date=next((clean(text) for text in map(_text, dates) if text), None),
             relevance_score=_number(known.get(fields.score)),
         )

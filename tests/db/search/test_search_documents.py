@@ -85,3 +85,12 @@ async def test_without_the_table_it_is_a_search_error(empty_dsn):
     async with WebSearchClient(None, empty_dsn, provider="local") as search:
         with pytest.raises(SearchError, match="documents in Postgres"):
             await search.search("q")
+
+
+async def test_a_documents_domain_is_dns_own(documents, search):
+    """An international name is found in each of its spellings, with a final dot or without."""
+    await documents.add(
+        [Document("https://bücher.de./a", "Books", "heat pumps"), Document("https://x.de/b", "X", "heat")]
+    )
+    for domain in ("bücher.de", "xn--bcher-kva.de", "BÜCHER.de."):
+        assert [r.domain for r in await search.search("heat", domains=[domain])] == ["xn--bcher-kva.de"]

@@ -1,9 +1,13 @@
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_common._text.plain_text import check_plain_text
 from llm_common.exceptions import InvalidInputError
 from llm_common.search.bill_queries import MAX_QUERIES, MIN_QUERIES, bill_queries
+from llm_common.search.markup import is_blank
 from llm_common.search.query import fold, parse_query
 
 BILL = """
@@ -61,15 +65,27 @@ def test_every_bill_gives_20_to_30_queries_that_can_be_sent(bill_id, text, juris
     try:
         found = bill_queries(bill_id, text, jurisdiction)
     except InvalidInputError:
-        assert not fold("".join(c for c in bill_id if c.isprintable())) or not text.strip()
+        assert is_blank("".join(c for c in bill_id if c.isprintable())) or not _is_plain(text)
         return
     assert MIN_QUERIES <= len(found) <= MAX_QUERIES
     assert len({fold(query) for query in found}) == len(found)
     assert all(len(parse_query(query).text) <= 70 for query in found)
 
 
+def _is_plain(text):
+    with suppress(InvalidInputError):
+        check_plain_text(text, "text")
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
-    ("bill_id", "text"), [("", "text"), ("  ", "text"), ("SB 1", ""), ("SB 1", " \n"), ("SB 1", "x" * 2_000_001)]
+    ("bill_id", "text"),
+    [
+        *[("", "text"), ("  ", "text"), ("\u200b", "text"), ("SB 1", ""), ("SB 1", " \n"), ("SB 1", "x" * 2_000_001)],
+        *[("SB 1", "\u00a0\u200b \ufeff"), ("SB 1", "<!DOCTYPE html><p>An act</p>"), ("SB 1", "{\\rtf1 An act}")],
+        ("SB 1", "%PDF-1.4 1 0 obj<<>>endobj"),
+    ],
 )
 def test_an_unusable_bill_is_refused(bill_id, text):
     """Nothing is searched for nothing."""

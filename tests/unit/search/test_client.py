@@ -340,14 +340,17 @@ async def test_a_fetch_under_way_does_not_survive_an_invalidation(search, fake_p
     assert len(await search.search("q")) == 10
 
 
-async def test_a_local_provider_needs_no_network(monkeypatch, tmp_path):
+async def test_a_local_provider_needs_no_network(monkeypatch, tmp_path, caplog):
     """Files of a folder are found by their words, best first, filtered like any other."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     (tmp_path / "heat.md").write_text(
         "url: https://energy.ca.gov/heat\n# Heat pumps\n\nRebates for heat pumps are paid."
     )
     (tmp_path / "other.txt").write_text("url: https://example.com/o\nOther\n\nA heat wave, no pumps.")
-    (tmp_path / "none.txt").write_text("School lunches")
+    (tmp_path / "none of it.txt").write_text("School lunches")
+    (tmp_path / "page.txt").write_text("<!DOCTYPE html><p>heat pumps</p>")
+    (tmp_path / "binary.md").write_bytes(b"heat pumps \x00\xff")
+    (tmp_path / "empty.md").write_text("")
     async with WebSearchClient(provider="local", base_url=str(tmp_path)) as search:
         results = await search.search("heat pump rebates pumps")
         assert [r.domain for r in results] == ["energy.ca.gov", "example.com"]
@@ -356,6 +359,8 @@ async def test_a_local_provider_needs_no_network(monkeypatch, tmp_path):
         only = await search.lookup("heat pumps", domains=["*.gov"])
         assert ([r.domain for r in only.results], only.local_filters) == (["energy.ca.gov"], ("domain=*.gov",))
         assert await search.search("zebra") == []
+        assert [r.url for r in await search.search("school")] == ["https://local.invalid/none%20of%20it.txt"]
+    assert caplog.text.count("a file is not searched") == 3
 
 
 async def test_a_provider_of_the_host_is_used_as_it_is(monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import ConfigurationError, SearchError, SearchQuotaError
-from llm_common.search.plain_text import plain_text
+from llm_common.search.markup import without_markup
 from llm_common.search.providers import exa
 from llm_common.search.providers.parsing import Exchange, read_answer, read_refusal
 from llm_common.search.providers.registry import SERVICES
@@ -155,7 +155,7 @@ def test_markup_in_titles_and_texts_is_read_once(name):
 @pytest.mark.parametrize("text", ["f(x) <y> z", "?a=1&region=2&copy=3", "5 < 6 > 4", "<b", "AT&T; x", "&#xFFFFFFFF;"])
 def test_text_without_markup_stays_as_it_is(text):
     """No sign is made of what HTML does not know."""
-    assert plain_text(text) == text
+    assert without_markup(text) == text
 
 
 @pytest.mark.parametrize("name", SERVICES)

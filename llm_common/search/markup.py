@@ -3,7 +3,7 @@
 import html
 import re
 
-__all__ = ["INVISIBLE", "is_blank", "plain_text"]
+__all__ = ["INVISIBLE", "is_blank", "without_markup"]
 
 #: Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and the empty Braille pattern.
 INVISIBLE = re.compile(
@@ -25,7 +25,7 @@ def is_blank(text: str) -> bool:
     return not INVISIBLE.sub("", text).strip()
 
 
-def plain_text(text: str) -> str:
+def without_markup(text: str) -> str:
     """`<b>Tax</b> &amp; spend<br>more` is `Tax & spend more`, and `&amp;lt;` is `&lt;`: it is done once.
 
     Text without markup comes back as it is, but trimmed.
