@@ -532,19 +532,19 @@ DECLARE
 BEGIN
     SELECT * INTO newest FROM public.conversation_summaries s
      WHERE s.user_id = owner ORDER BY s.covers_through DESC LIMIT 1;
-    SELECT min(w.id) INTO window_start
-      FROM (SELECT c.id FROM public.conversations c WHERE c.user_id = owner ORDER BY c.id DESC LIMIT keep) AS w;
+    SELECT min(w.seq) INTO window_start
+      FROM (SELECT c.seq FROM public.conversations c WHERE c.user_id = owner ORDER BY c.seq DESC LIMIT keep) AS w;
 
     SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-               'id', b.id, 'role', b.role, 'content', pg_catalog."left"(b.content, clip),
-               'clipped', greatest(b.length - clip, 0)) ORDER BY b.id)
+               'id', b.seq, 'role', b.role, 'content', pg_catalog."left"(b.content, clip),
+               'clipped', greatest(b.length - clip, 0)) ORDER BY b.seq)
       INTO due
-      FROM (SELECT o.*, pg_catalog.sum(least(o.length, clip)) OVER (ORDER BY o.id) AS characters,
-                   pg_catalog.row_number() OVER (ORDER BY o.id) AS place
-              FROM (SELECT c.id, c.role, c.content, pg_catalog.char_length(c.content) AS length
+      FROM (SELECT o.*, pg_catalog.sum(least(o.length, clip)) OVER (ORDER BY o.seq) AS characters,
+                   pg_catalog.row_number() OVER (ORDER BY o.seq) AS place
+              FROM (SELECT c.seq, c.role, c.content, pg_catalog.char_length(c.content) AS length
                       FROM public.conversations c
-                     WHERE c.user_id = owner AND c.id > coalesce(newest.covers_through, 0) AND c.id < window_start
-                     ORDER BY c.id LIMIT max_messages) AS o) AS b
+                     WHERE c.user_id = owner AND c.seq > coalesce(newest.covers_through, 0) AND c.seq < window_start
+                     ORDER BY c.seq LIMIT max_messages) AS o) AS b
      WHERE b.place = 1 OR b.characters <= max_characters;
 
     RETURN pg_catalog.jsonb_build_object('summary_id', newest.id, 'summary', newest.summary,
@@ -560,13 +560,13 @@ CREATE FUNCTION public.conversation_context(owner text, on_page text, newest int
                      WHERE s.user_id = owner ORDER BY s.covers_through DESC LIMIT 1),
         'messages', coalesce((
             SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                       'id', c.id, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
-                   ORDER BY c.id)
+                       'id', c.seq, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
+                   ORDER BY c.seq)
               FROM public.conversations c
-             WHERE c.user_id = owner AND c.id IN (
-                   SELECT w.id FROM public.conversations w
+             WHERE c.user_id = owner AND c.seq IN (
+                   SELECT w.seq FROM public.conversations w
                     WHERE w.user_id = owner AND (on_page IS NULL OR w.page IS NULL OR w.page = on_page)
-                    ORDER BY w.id DESC LIMIT newest)
+                    ORDER BY w.seq DESC LIMIT newest)
         ), '[]'))
 $$;
 
@@ -595,7 +595,7 @@ DECLARE
     summaries integer := 0;
 BEGIN
     PERFORM public.conversation_lock(owner);
-    DELETE FROM public.conversations c WHERE c.user_id = owner AND c.id = message_id;
+    DELETE FROM public.conversations c WHERE c.user_id = owner AND c.seq = message_id;
     GET DIAGNOSTICS messages = ROW_COUNT;
     IF messages > 0 THEN
         DELETE FROM public.conversation_summaries s WHERE s.user_id = owner AND s.covers_through >= message_id;
@@ -609,13 +609,13 @@ CREATE FUNCTION public.conversation_history(owner text, newest integer, before_i
     SET search_path TO ''
     AS $$
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-               'id', c.id, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
-           ORDER BY c.id), '[]')
+               'id', c.seq, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
+           ORDER BY c.seq), '[]')
       FROM public.conversations c
-     WHERE c.user_id = owner AND c.id IN (
-           SELECT w.id FROM public.conversations w
-            WHERE w.user_id = owner AND (before_id IS NULL OR w.id < before_id)
-            ORDER BY w.id DESC LIMIT newest)
+     WHERE c.user_id = owner AND c.seq IN (
+           SELECT w.seq FROM public.conversations w
+            WHERE w.user_id = owner AND (before_id IS NULL OR w.seq < before_id)
+            ORDER BY w.seq DESC LIMIT newest)
 $$;
 
 CREATE FUNCTION public.conversation_lock(owner text) RETURNS void
@@ -640,12 +640,12 @@ DECLARE
 BEGIN
     RETURN coalesce((
         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                   'id', found.id, 'role', found.role, 'content', found.content,
+                   'id', found.seq, 'role', found.role, 'content', found.content,
                    'timestamp', found."timestamp", 'page', found.page) ORDER BY found.place)
-          FROM (SELECT c.id, c.role, c.content, c."timestamp", c.page,
+          FROM (SELECT c.seq, c.role, c.content, c."timestamp", c.page,
                        pg_catalog.row_number() OVER (
                            ORDER BY (c.words @@ all_words OR literal.is_in) DESC,
-                                    pg_catalog.ts_rank(c.words, any_word) DESC, c.id DESC) AS place
+                                    pg_catalog.ts_rank(c.words, any_word) DESC, c.seq DESC) AS place
                   FROM public.conversations c
                  CROSS JOIN LATERAL (
                        SELECT pg_catalog.strpos(pg_catalog.lower(c.content), folded) > 0 AS is_in) AS literal
@@ -661,10 +661,14 @@ CREATE FUNCTION public.conversation_save(owner text, said_by text, said text, on
 DECLARE
     new_id bigint;
 BEGIN
+    IF pg_catalog.octet_length(said) NOT BETWEEN 1 AND 1048576 THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC002', MESSAGE = pg_catalog.format(
+            'a message has 1 to 1048576 bytes, not %s', pg_catalog.octet_length(said));
+    END IF;
     PERFORM public.conversation_lock(owner);
     INSERT INTO public.conversations (user_id, role, content, page)
     VALUES (owner, said_by, said, on_page)
-    RETURNING id INTO new_id;
+    RETURNING seq INTO new_id;
     RETURN new_id;
 END $$;
 
@@ -683,7 +687,7 @@ BEGIN
         RETURN false;
     END IF;
     SELECT count(*) INTO still_there FROM public.conversations c
-     WHERE c.user_id = owner AND c.id > coalesce(newest.covers_through, 0) AND c.id <= through_id;
+     WHERE c.user_id = owner AND c.seq > coalesce(newest.covers_through, 0) AND c.seq <= through_id;
     IF still_there <> message_count THEN
         RETURN false;
     END IF;
@@ -691,6 +695,11 @@ BEGIN
     VALUES (owner, through_id, summary_text);
     RETURN true;
 END $$;
+
+CREATE FUNCTION public.conversation_user_is(user_id text, owner uuid) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$ SELECT user_id = owner::text $$;
 
 CREATE FUNCTION public.cost_breakdown(start_date date, end_date date, group_by text DEFAULT 'model'::text, project text DEFAULT NULL::text) RETURNS jsonb
     LANGUAGE sql STABLE
@@ -703,6 +712,27 @@ CREATE FUNCTION public.cost_breakdown(start_date date, end_date date, group_by t
         ORDER BY b.cost_usd DESC, b.group_key), '[]')
     FROM public.get_cost_breakdown(start_date, end_date, group_by, project) b
 $$;
+
+CREATE FUNCTION public.cost_complete_host_row() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+BEGIN
+    -- What cannot be kept as it is stands in the tags.
+    NEW.tags := coalesce(NEW.tags, '{}') || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'host_cost_usd', CASE WHEN NEW.cost_usd >= 0 AND NEW.cost_usd <> 'NaN' THEN NULL
+                              ELSE coalesce(NEW.cost_usd::text, 'null') END,
+        'host_tokens_used', CASE WHEN NEW.tokens_used < 0 THEN NEW.tokens_used::text END,
+        'host_timestamp', CASE WHEN NEW."timestamp" IS NULL THEN 'null' END));
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.project := coalesce(nullif(NEW.project, ''), 'default');
+    NEW.model := coalesce(nullif(NEW.model, ''), 'unknown');
+    NEW.cost_usd := CASE WHEN NEW.cost_usd >= 0 AND NEW.cost_usd <> 'NaN' THEN NEW.cost_usd ELSE 0 END;
+    NEW.tokens_used := GREATEST(coalesce(NEW.tokens_used, 0), 0);
+    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.clock_timestamp());
+    NEW.day := public.cost_day(NEW.project, NEW."timestamp");
+    RETURN NEW;
+END $$;
 
 CREATE TABLE public.cost_tracking (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -726,7 +756,7 @@ CREATE TABLE public.cost_tracking (
     tokens_used bigint DEFAULT 0 NOT NULL,
     cost_usd numeric(18,9) NOT NULL,
     bound_usd numeric(18,9),
-    price_source text DEFAULT 'override'::text NOT NULL,
+    price_source text DEFAULT 'host'::text NOT NULL,
     status text DEFAULT 'ok'::text NOT NULL,
     latency_ms bigint,
     attempts integer DEFAULT 1 NOT NULL,
@@ -735,7 +765,6 @@ CREATE TABLE public.cost_tracking (
     CONSTRAINT cost_tracking_cost_is_an_amount CHECK (((cost_usd >= (0)::numeric) AND (cost_usd <> 'NaN'::numeric))),
     CONSTRAINT cost_tracking_gathers_cache_hits CHECK (((calls = 1) OR ((calls > 1) AND (kind = 'cache_hit'::text) AND (cost_usd = (0)::numeric)))),
     CONSTRAINT cost_tracking_names_its_payer CHECK (((project <> ''::text) AND (model <> ''::text))),
-    CONSTRAINT cost_tracking_price_source CHECK ((price_source = ANY (ARRAY['provider'::text, 'override'::text, 'map'::text, 'estimate'::text]))),
     CONSTRAINT cost_tracking_status CHECK ((status = ANY (ARRAY['ok'::text, 'failed'::text, 'cancelled'::text, 'cut'::text, 'expired'::text]))),
     CONSTRAINT cost_tracking_tags_are_pairs CHECK ((jsonb_typeof(tags) = 'object'::text)),
     CONSTRAINT cost_tracking_tokens_are_counts CHECK ((LEAST(input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, tokens_used) >= 0))
@@ -751,6 +780,16 @@ CREATE FUNCTION public.cost_count(paid public.cost_tracking, sign integer) RETUR
         0, sign * public.cost_nano((paid).cost_usd), sign * public.cost_over(paid));
     SELECT public.cost_rollup(paid, sign)
 $$;
+
+CREATE FUNCTION public.cost_count_host_row() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+BEGIN
+    PERFORM public.cost_gate(NEW.project);
+    PERFORM public.cost_count(NEW, 1);
+    RETURN NULL;
+END $$;
 
 CREATE FUNCTION public.cost_day(of_project text, at timestamp with time zone) RETURNS date
     LANGUAGE sql STABLE
@@ -1244,7 +1283,7 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION public.get_daily_cost(target_date date, project text DEFAULT NULL::text) RETURNS numeric
+CREATE FUNCTION public.get_daily_cost(target_date date, project text DEFAULT NULL::text) RETURNS TABLE(total_cost numeric)
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -1252,7 +1291,7 @@ CREATE FUNCTION public.get_daily_cost(target_date date, project text DEFAULT NUL
     WHERE d.day = target_date AND (get_daily_cost.project IS NULL OR d.project = get_daily_cost.project)
 $$;
 
-CREATE FUNCTION public.get_monthly_cost(target_year integer, target_month integer, project text DEFAULT NULL::text) RETURNS numeric
+CREATE FUNCTION public.get_monthly_cost(target_year integer, target_month integer, project text DEFAULT NULL::text) RETURNS TABLE(total_cost numeric)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -1264,10 +1303,10 @@ BEGIN
             'there is no month %s of year %s', target_month, target_year);
     END IF;
     month := pg_catalog.make_date(target_year, target_month, 1);
-    RETURN (
+    RETURN QUERY
         SELECT (coalesce(sum(d.cost_nano), 0) * 0.000000001) FROM public.cost_daily d
         WHERE d.day >= month AND d.day < (month + INTERVAL '1 month')::date
-            AND (get_monthly_cost.project IS NULL OR d.project = get_monthly_cost.project));
+            AND (get_monthly_cost.project IS NULL OR d.project = get_monthly_cost.project);
 END $$;
 
 CREATE FUNCTION public.get_run(run_id uuid) RETURNS jsonb
@@ -1301,12 +1340,60 @@ CREATE FUNCTION public.list_runs(wanted jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
              LIMIT LEAST(coalesce((wanted ->> 'limit')::integer, 50), 1000)) found_runs
 $$;
 
+CREATE FUNCTION public.llm_common_drop_old_functions(names text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+DECLARE
+    old record;
+BEGIN
+    FOR old IN
+        SELECT p.oid::pg_catalog.regprocedure AS signature FROM pg_catalog.pg_proc p
+         WHERE p.pronamespace = 'public'::pg_catalog.regnamespace AND p.proname = ANY (names)
+    LOOP
+        EXECUTE pg_catalog.format('DROP FUNCTION %s', old.signature);
+    END LOOP;
+END $$;
+
 CREATE FUNCTION public.llm_common_flush() RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
     SELECT pg_catalog.pg_logical_emit_message(true, 'llm_common', '')
 $$;
+
+CREATE FUNCTION public.llm_common_note(note text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+BEGIN
+    IF pg_catalog.to_regclass('pg_temp.llm_common_notes') IS NULL THEN
+        CREATE TEMPORARY TABLE llm_common_notes (note text) ON COMMIT DROP;
+    END IF;
+    EXECUTE 'INSERT INTO pg_temp.llm_common_notes VALUES ($1)' USING note;
+    RAISE NOTICE '%', note;
+END $_$;
+
+CREATE FUNCTION public.llm_common_put_aside(of_name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+DECLARE
+    theirs record;
+BEGIN
+    IF public.llm_common_table_kind(of_name) IS DISTINCT FROM 'first schema' THEN
+        RETURN false;
+    END IF;
+    EXECUTE pg_catalog.format('ALTER TABLE public.%I RENAME TO %I', of_name, of_name || '_of_host');
+    -- Names of indexes and of constraints with one are shared by a schema.
+    FOR theirs IN
+        SELECT i.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+         WHERE x.indrelid = pg_catalog.format('public.%I', of_name || '_of_host')::pg_catalog.regclass
+    LOOP
+        EXECUTE pg_catalog.format('ALTER INDEX public.%I RENAME TO %I', theirs.relname, theirs.relname || '_of_host');
+    END LOOP;
+    RETURN true;
+END $$;
 
 CREATE FUNCTION public.llm_common_secure_function(target regprocedure) RETURNS void
     LANGUAGE plpgsql
@@ -1327,8 +1414,10 @@ DECLARE
     has_service_role boolean := EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'service_role');
     its_sequence regclass;
 BEGIN
-    EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', target);
-    EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', target, public.llm_common_shut_out());
+    IF pg_catalog.obj_description(target, 'pg_class') IS DISTINCT FROM 'granted by the host' THEN
+        EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', target);
+        EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', target, public.llm_common_shut_out());
+    END IF;
     IF has_service_role THEN
         EXECUTE pg_catalog.format('GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %s TO service_role', target);
         EXECUTE pg_catalog.format('DROP POLICY IF EXISTS llm_common_service_role ON %s', target);
@@ -1358,14 +1447,139 @@ CREATE FUNCTION public.llm_common_shut_out() RETURNS text
      WHERE r.rolname IN ('anon', 'authenticated')
 $$;
 
+CREATE FUNCTION public.llm_common_table_kind(of_name text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    SELECT CASE WHEN columns.names @> s.ours THEN 'ours'
+                WHEN columns.names @> s.first_schema THEN 'first schema'
+                ELSE 'foreign' END
+      FROM public.llm_common_table_shapes() s
+      JOIN pg_catalog.pg_class c ON c.relname = s.name AND c.relnamespace = 'public'::pg_catalog.regnamespace
+      CROSS JOIN LATERAL (
+          SELECT pg_catalog.array_agg(a.attname::text) AS names FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) columns
+     WHERE s.name = of_name
+$$;
+
+CREATE FUNCTION public.llm_common_table_shapes() RETURNS TABLE(name text, ours text[], first_schema text[])
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    VALUES ('web_search_cache', '{cache_key,query,results,fresh_until}'::text[], '{cache_key,query,results}'::text[]),
+           ('cost_tracking', '{id,model,cost_usd,day,price_source}', '{id,model,cost_usd}'),
+           ('pipeline_runs', '{id,bill_id,status,code_version}', '{id,bill_id,status}'),
+           ('pipeline_steps', '{id,run_id,step,code_version}', '{id,run_id,step}'),
+           ('conversations', '{user_id,role,content,words}', '{id,user_id,role,content}'),
+           ('cost_projects', '{project,time_zone}', NULL),
+           ('cost_reservations', '{id,bound_nano,expires_at}', NULL),
+           ('budget_windows', '{project,scope,spent_nano}', NULL),
+           ('cost_daily', '{project,day,cost_nano}', NULL),
+           ('cost_daily_users', '{project,day,user_id}', NULL),
+           ('cost_alerts', '{project,scope,threshold}', NULL),
+           ('web_search_leases', '{cache_key,token}', NULL),
+           ('web_search_stats', '{day,provider,shard}', NULL),
+           ('search_documents', '{url,host,words}', NULL),
+           ('conversation_summaries', '{user_id,covers_through}', NULL),
+           ('rollout_flags', '{flag,epoch}', NULL),
+           ('rollout_outcomes', '{flag,arm}', NULL)
+$$;
+
+CREATE FUNCTION public.llm_common_take_over(of_name text, key text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+DECLARE
+    aside  regclass := pg_catalog.format('public.%I', of_name || '_of_host');
+    target regclass := pg_catalog.format('public.%I', of_name);
+    each   record;
+    counts bigint[];
+    closed boolean;
+BEGIN
+    EXECUTE pg_catalog.format('SELECT ARRAY[(SELECT count(*) FROM %s), (SELECT count(*) FROM %s h
+        WHERE EXISTS (SELECT FROM %s o WHERE o.%I = h.%I))]', aside, aside, target, key, key) INTO counts;
+    IF counts[1] <> counts[2] THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC008', MESSAGE = pg_catalog.format(
+            '%s of %s rows of public.%s could be taken over; nothing was changed', counts[2], counts[1], of_name);
+    END IF;
+    FOR each IN
+        SELECT a.attname AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type
+          FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = aside AND a.attnum > 0 AND NOT a.attisdropped
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o WHERE o.attrelid = target AND o.attname = a.attname)
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s ADD COLUMN %I %s', target, each.name, each.type);
+        EXECUTE pg_catalog.format('UPDATE %s o SET %I = h.%I FROM %s h WHERE h.%I = o.%I',
+                                  target, each.name, each.name, aside, key, key);
+    END LOOP;
+    FOR each IN
+        SELECT c.conrelid::regclass AS of_table, c.conname AS name, pg_catalog.pg_get_constraintdef(c.oid) AS definition
+          FROM pg_catalog.pg_constraint c WHERE c.confrelid = aside AND c.contype = 'f'
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', each.of_table, each.name);
+        IF each.of_table::text NOT LIKE '%pipeline_steps_of_host' THEN
+            EXECUTE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', each.of_table, each.name,
+                pg_catalog.replace(each.definition, of_name || '_of_host', of_name));
+        END IF;
+    END LOOP;
+    -- All rights for everybody are what old Supabase projects gave each new table: nobody meant that. Chosen ones stay.
+    SELECT NOT c.relrowsecurity AND pg_catalog.count(*) FILTER (WHERE g.privilege_type <> 'TRUNCATE') = 0
+           OR NOT c.relrowsecurity AND pg_catalog.bool_or(g.privilege_type = 'TRUNCATE')
+      INTO closed
+      FROM pg_catalog.pg_class c
+      LEFT JOIN LATERAL (SELECT * FROM pg_catalog.aclexplode(c.relacl) a
+                          WHERE a.grantee <> c.relowner
+                            AND a.grantee NOT IN (SELECT r.oid FROM pg_catalog.pg_roles r
+                                                   WHERE r.rolname = 'service_role')) g ON true
+     WHERE c.oid = aside GROUP BY c.relrowsecurity;
+    IF NOT closed THEN
+        EXECUTE pg_catalog.format('COMMENT ON TABLE %s IS %L', target, 'granted by the host');
+        FOR each IN
+            SELECT g.privilege_type AS privilege, coalesce(r.rolname::text, 'PUBLIC') AS role
+              FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) g
+              LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
+             WHERE c.oid = aside AND g.grantee <> c.relowner
+        LOOP
+            EXECUTE pg_catalog.format('GRANT %s ON TABLE %s TO %s', each.privilege, target,
+                CASE each.role WHEN 'PUBLIC' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(each.role) END);
+        END LOOP;
+        FOR each IN
+            SELECT p.*, pg_catalog.array_to_string(ARRAY(SELECT CASE r WHEN 'public' THEN 'PUBLIC'
+                                                                ELSE pg_catalog.quote_ident(r) END
+                                                           FROM pg_catalog.unnest(p.roles) r), ', ') AS for_roles
+              FROM pg_catalog.pg_policies p WHERE p.schemaname = 'public' AND p.tablename = of_name || '_of_host'
+        LOOP
+            -- A user's id was a uuid and is a text; auth.uid() is a uuid still.
+            EXECUTE pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', each.policyname, target,
+                each.permissive, each.cmd, each.for_roles)
+                || coalesce(' USING (' || public.llm_common_uid_as_text(each.qual) || ')', '')
+                || coalesce(' WITH CHECK (' || public.llm_common_uid_as_text(each.with_check) || ')', '');
+        END LOOP;
+        IF (SELECT c.relrowsecurity FROM pg_catalog.pg_class c WHERE c.oid = aside) THEN
+            EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', target);
+        ELSE
+            EXECUTE pg_catalog.format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', target);
+        END IF;
+    END IF;
+    EXECUTE pg_catalog.format('DROP TABLE %s', aside);
+    PERFORM public.llm_common_note(pg_catalog.format('public.%s of the host''s first schema: %s rows taken over', of_name, counts[1]));
+END $$;
+
+CREATE FUNCTION public.llm_common_uid_as_text(expression text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    SELECT pg_catalog.regexp_replace(expression, '(auth\.uid\(\))(?!::text)', '(\1)::text', 'g')
+$$;
+
 CREATE TABLE public.pipeline_runs (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     bill_id text NOT NULL,
-    jurisdiction text NOT NULL,
-    models jsonb NOT NULL,
-    research_model text GENERATED ALWAYS AS ((models ->> 'research'::text)) STORED,
-    generate_model text GENERATED ALWAYS AS ((models ->> 'generate'::text)) STORED,
-    review_model text GENERATED ALWAYS AS ((models ->> 'review'::text)) STORED,
+    jurisdiction text DEFAULT ''::text NOT NULL,
+    models jsonb DEFAULT '{}'::jsonb NOT NULL,
+    research_model text,
+    generate_model text,
+    review_model text,
     status text DEFAULT 'queued'::text NOT NULL,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     completed_at timestamp with time zone,
@@ -1375,8 +1589,8 @@ CREATE TABLE public.pipeline_runs (
     quality_score double precision,
     quality_note text,
     error_message text,
-    input jsonb NOT NULL,
-    code_version text NOT NULL,
+    input jsonb DEFAULT '{}'::jsonb NOT NULL,
+    code_version text DEFAULT 'host'::text NOT NULL,
     idempotency_key text,
     worker text,
     epoch integer DEFAULT 0 NOT NULL,
@@ -1385,10 +1599,9 @@ CREATE TABLE public.pipeline_runs (
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 5 NOT NULL,
     run_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT pipeline_runs_end_is_dated CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
-    CONSTRAINT pipeline_runs_quality CHECK (((quality_score >= (0)::double precision) AND (quality_score <= (1)::double precision))),
-    CONSTRAINT pipeline_runs_running_is_leased CHECK (((status = 'running'::text) = (lease_until IS NOT NULL))),
-    CONSTRAINT pipeline_runs_status CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
+    CONSTRAINT pipeline_runs_end_has_a_time CHECK (((code_version = 'host'::text) OR ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL)))),
+    CONSTRAINT pipeline_runs_status CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT pipeline_runs_work_is_leased CHECK (((code_version = 'host'::text) OR ((status = 'running'::text) = (lease_until IS NOT NULL))))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', vacuum_index_cleanup='on');
 
@@ -1521,6 +1734,21 @@ BEGIN
             DETAIL = pg_catalog.jsonb_build_object('run_id', run)::text;
     END IF;
     RETURN found_run;
+END $$;
+
+CREATE FUNCTION public.pipeline_models() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+BEGIN
+    IF NEW.models = '{}' THEN
+        NEW.models := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+            'research', NEW.research_model, 'generate', NEW.generate_model, 'review', NEW.review_model));
+    END IF;
+    NEW.research_model := NEW.models ->> 'research';
+    NEW.generate_model := NEW.models ->> 'generate';
+    NEW.review_model := NEW.models ->> 'review';
+    RETURN NEW;
 END $$;
 
 CREATE FUNCTION public.pipeline_put_back(lease jsonb, used integer, wait_seconds double precision, reason text) RETURNS text
@@ -2572,20 +2800,20 @@ ALTER TABLE public.conversation_summaries ALTER COLUMN id ADD GENERATED ALWAYS A
 );
 
 CREATE TABLE public.conversations (
-    id bigint NOT NULL,
+    seq bigint NOT NULL,
+    id uuid DEFAULT gen_random_uuid(),
     user_id text NOT NULL,
     role text NOT NULL,
     content text NOT NULL,
     "timestamp" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     page text,
     words tsvector GENERATED ALWAYS AS (to_tsvector('simple'::regconfig, "left"(content, 50000))) STORED,
-    CONSTRAINT conversations_content_fits CHECK (((octet_length(content) >= 1) AND (octet_length(content) <= 1048576))),
     CONSTRAINT conversations_role_is_known CHECK ((role = ANY (ARRAY['system'::text, 'user'::text, 'assistant'::text, 'tool'::text]))),
     CONSTRAINT conversations_user_id_is_not_empty CHECK ((user_id <> ''::text))
 );
 
-ALTER TABLE public.conversations ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME public.conversations_id_seq
+ALTER TABLE public.conversations ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.conversations_seq_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -2662,17 +2890,17 @@ CREATE TABLE public.llm_response_forgotten (
 CREATE TABLE public.pipeline_steps (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     run_id uuid NOT NULL,
-    key text NOT NULL,
-    "position" integer NOT NULL,
+    key text DEFAULT ('host:'::text || gen_random_uuid()) NOT NULL,
+    "position" integer DEFAULT 0 NOT NULL,
     step text NOT NULL,
     model text,
-    status text NOT NULL,
+    status text DEFAULT 'completed'::text NOT NULL,
     output jsonb,
     "timestamp" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    code_version text NOT NULL,
-    epoch integer NOT NULL,
+    code_version text DEFAULT 'host'::text NOT NULL,
+    epoch integer DEFAULT 0 NOT NULL,
     reservation_id uuid,
-    CONSTRAINT pipeline_steps_output CHECK (((status = 'completed'::text) = (output IS NOT NULL))),
+    CONSTRAINT pipeline_steps_completed_has_output CHECK (((code_version = 'host'::text) OR ((status = 'completed'::text) = (output IS NOT NULL)))),
     CONSTRAINT pipeline_steps_status CHECK ((status = ANY (ARRAY['completed'::text, 'failed'::text])))
 )
 WITH (fillfactor='80');
@@ -2748,11 +2976,11 @@ CREATE TABLE public.web_search_cache (
     results jsonb NOT NULL,
     cached_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     hit_count bigint DEFAULT 0 NOT NULL,
-    query_folded text NOT NULL,
-    provider text NOT NULL,
-    fresh_until timestamp with time zone NOT NULL,
-    stale_until timestamp with time zone NOT NULL,
-    CONSTRAINT web_search_cache_results_are_a_list CHECK ((jsonb_typeof(results) = 'array'::text))
+    query_folded text DEFAULT ''::text NOT NULL,
+    provider text DEFAULT 'host'::text NOT NULL,
+    fresh_until timestamp with time zone DEFAULT (clock_timestamp() + '1 day'::interval) NOT NULL,
+    stale_until timestamp with time zone DEFAULT (clock_timestamp() + '1 day'::interval) NOT NULL,
+    CONSTRAINT web_search_cache_results_are_listed CHECK (((jsonb_typeof(results) = 'array'::text) OR (provider = 'host'::text)))
 )
 WITH (fillfactor='80');
 
@@ -2786,7 +3014,7 @@ ALTER TABLE ONLY public.conversation_summaries
     ADD CONSTRAINT conversation_summaries_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.conversations
-    ADD CONSTRAINT conversations_pkey PRIMARY KEY (id);
+    ADD CONSTRAINT conversations_pkey PRIMARY KEY (seq);
 
 ALTER TABLE ONLY public.cost_alerts
     ADD CONSTRAINT cost_alerts_pkey PRIMARY KEY (project, scope, starts, "window", threshold);
@@ -2808,6 +3036,9 @@ ALTER TABLE public.cost_tracking
 
 ALTER TABLE ONLY public.cost_tracking
     ADD CONSTRAINT cost_tracking_pkey PRIMARY KEY (id);
+
+ALTER TABLE public.cost_tracking
+    ADD CONSTRAINT cost_tracking_price_is_from_a_source CHECK ((price_source = ANY (ARRAY['provider'::text, 'override'::text, 'map'::text, 'estimate'::text, 'host'::text]))) NOT VALID;
 
 ALTER TABLE ONLY public.llm_common_migrations
     ADD CONSTRAINT llm_common_migrations_pkey PRIMARY KEY (name);
@@ -2858,7 +3089,7 @@ CREATE UNIQUE INDEX conversation_summaries_by_user ON public.conversation_summar
 
 CREATE INDEX conversations_by_time ON public.conversations USING brin ("timestamp");
 
-CREATE INDEX conversations_by_user ON public.conversations USING btree (user_id, id);
+CREATE INDEX conversations_by_user ON public.conversations USING btree (user_id, seq);
 
 CREATE INDEX cost_daily_users_user ON public.cost_daily_users USING btree (project, user_id, day);
 
@@ -2887,6 +3118,12 @@ CREATE INDEX pipeline_runs_started ON public.pipeline_runs USING btree (started_
 CREATE INDEX rollout_outcomes_by_arm ON public.rollout_outcomes USING btree (flag, arm, id);
 
 CREATE INDEX search_documents_words ON public.search_documents USING gin (words);
+
+CREATE TRIGGER cost_complete_host_row BEFORE INSERT ON public.cost_tracking FOR EACH ROW WHEN ((new.price_source = 'host'::text)) EXECUTE FUNCTION public.cost_complete_host_row();
+
+CREATE TRIGGER cost_count_host_row AFTER INSERT ON public.cost_tracking FOR EACH ROW WHEN ((new.price_source = 'host'::text)) EXECUTE FUNCTION public.cost_count_host_row();
+
+CREATE TRIGGER pipeline_models BEFORE INSERT OR UPDATE OF models ON public.pipeline_runs FOR EACH ROW EXECUTE FUNCTION public.pipeline_models();
 
 ALTER TABLE ONLY public.pipeline_steps
     ADD CONSTRAINT pipeline_steps_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.pipeline_runs(id) ON DELETE CASCADE;
@@ -3065,13 +3302,22 @@ GRANT ALL ON FUNCTION public.conversation_save(owner text, said_by text, said te
 REVOKE ALL ON FUNCTION public.conversation_save_summary(owner text, previous_id bigint, through_id bigint, message_count integer, summary_text text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.conversation_save_summary(owner text, previous_id bigint, through_id bigint, message_count integer, summary_text text) TO service_role;
 
+REVOKE ALL ON FUNCTION public.conversation_user_is(user_id text, owner uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_user_is(user_id text, owner uuid) TO service_role;
+
 REVOKE ALL ON FUNCTION public.cost_breakdown(start_date date, end_date date, group_by text, project text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.cost_breakdown(start_date date, end_date date, group_by text, project text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.cost_complete_host_row() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_complete_host_row() TO service_role;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_tracking TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_count(paid public.cost_tracking, sign integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.cost_count(paid public.cost_tracking, sign integer) TO service_role;
+
+REVOKE ALL ON FUNCTION public.cost_count_host_row() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_count_host_row() TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_day(of_project text, at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.cost_day(of_project text, at timestamp with time zone) TO service_role;
@@ -3151,8 +3397,17 @@ GRANT ALL ON FUNCTION public.get_run(run_id uuid) TO service_role;
 REVOKE ALL ON FUNCTION public.list_runs(wanted jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_runs(wanted jsonb) TO service_role;
 
+REVOKE ALL ON FUNCTION public.llm_common_drop_old_functions(names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_drop_old_functions(names text[]) TO service_role;
+
 REVOKE ALL ON FUNCTION public.llm_common_flush() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.llm_common_flush() TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_note(note text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_note(note text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_put_aside(of_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_put_aside(of_name text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.llm_common_secure_function(target regprocedure) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.llm_common_secure_function(target regprocedure) TO service_role;
@@ -3162,6 +3417,18 @@ GRANT ALL ON FUNCTION public.llm_common_secure_table(target regclass) TO service
 
 REVOKE ALL ON FUNCTION public.llm_common_shut_out() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.llm_common_shut_out() TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_table_kind(of_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_table_kind(of_name text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_table_shapes() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_table_shapes() TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_take_over(of_name text, key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_take_over(of_name text, key text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_uid_as_text(expression text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_uid_as_text(expression text) TO service_role;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pipeline_runs TO service_role;
 
@@ -3188,6 +3455,9 @@ GRANT ALL ON FUNCTION public.pipeline_lease_end(seconds double precision) TO ser
 
 REVOKE ALL ON FUNCTION public.pipeline_locked(run uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.pipeline_locked(run uuid) TO service_role;
+
+REVOKE ALL ON FUNCTION public.pipeline_models() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_models() TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_put_back(lease jsonb, used integer, wait_seconds double precision, reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.pipeline_put_back(lease jsonb, used integer, wait_seconds double precision, reason text) TO service_role;
@@ -3341,7 +3611,7 @@ GRANT USAGE ON SEQUENCE public.conversation_summaries_id_seq TO service_role;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conversations TO service_role;
 
-GRANT USAGE ON SEQUENCE public.conversations_id_seq TO service_role;
+GRANT USAGE ON SEQUENCE public.conversations_seq_seq TO service_role;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_alerts TO service_role;
 

@@ -13,11 +13,17 @@
 --
 -- Money is in nano-dollars (1e-9 USD) as bigint, and in dollars as NUMERIC(18,9) where people read it.
 
+BEGIN;
+SET LOCAL search_path = public, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+
 -- A project without a row here has UTC days.
 CREATE TABLE IF NOT EXISTS public.cost_projects (
     project   text PRIMARY KEY,
     time_zone text NOT NULL
 );
+
+SELECT public.llm_common_put_aside('cost_tracking');
 
 -- One row per call. A reserved call keeps the reservation's id, and the day and time at which it was reserved.
 -- input_tokens are fresh ones: the cache buckets are not in it; reasoning is in output_tokens, the 1h writes are in
@@ -44,7 +50,7 @@ CREATE TABLE IF NOT EXISTS public.cost_tracking (
     tokens_used           bigint NOT NULL DEFAULT 0,
     cost_usd              numeric(18,9) NOT NULL,
     bound_usd             numeric(18,9),
-    price_source          text NOT NULL DEFAULT 'override',
+    price_source          text NOT NULL DEFAULT 'host',
     status                text NOT NULL DEFAULT 'ok',
     latency_ms            bigint,
     attempts              integer NOT NULL DEFAULT 1,
@@ -56,7 +62,6 @@ CREATE TABLE IF NOT EXISTS public.cost_tracking (
         LEAST(input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens,
               reasoning_tokens, tokens_used) >= 0
     ),
-    CONSTRAINT cost_tracking_price_source CHECK (price_source IN ('provider', 'override', 'map', 'estimate')),
     CONSTRAINT cost_tracking_status CHECK (status IN ('ok', 'failed', 'cancelled', 'cut', 'expired')),
     CONSTRAINT cost_tracking_tags_are_pairs CHECK (pg_catalog.jsonb_typeof(tags) = 'object'),
     -- Cache hits are many to a row, because a row for each would cost more than the hit; what was paid has its own.
@@ -71,6 +76,19 @@ CREATE INDEX IF NOT EXISTS cost_tracking_time ON public.cost_tracking USING brin
 CREATE INDEX IF NOT EXISTS cost_tracking_run ON public.cost_tracking (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS cost_tracking_tags ON public.cost_tracking USING gin (tags jsonb_path_ops)
     WHERE tags <> '{}'::jsonb;
+
+-- 'host' is a row that the host's own code has written: it is counted by a trigger.
+ALTER TABLE public.cost_tracking
+    ALTER COLUMN price_source SET DEFAULT 'host',
+    DROP CONSTRAINT IF EXISTS cost_tracking_price_source;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conname = 'cost_tracking_price_is_from_a_source'
+                       AND c.conrelid = 'public.cost_tracking'::regclass) THEN
+        ALTER TABLE public.cost_tracking ADD CONSTRAINT cost_tracking_price_is_from_a_source
+            CHECK (price_source IN ('provider', 'override', 'map', 'estimate', 'host')) NOT VALID;
+    END IF;
+END $$;
 
 -- Each system names its own kinds of calls. Not validated: rows of before were held to a list, and need no look.
 ALTER TABLE public.cost_tracking DROP CONSTRAINT IF EXISTS cost_tracking_kind;
@@ -929,15 +947,19 @@ END $$;
 -- Reports: what was spent, what the budgets have left, and the proof that the counters tell the truth. They read the
 -- rollups, never the rows; only the proof does.
 
+-- As in the documents: a table of one column, which SELECT, FROM and rpc all take.
+SELECT public.llm_common_drop_old_functions('{get_daily_cost,get_monthly_cost,get_cost_breakdown}');
+
 -- In dollars; without a project the sum of all of them.
-CREATE OR REPLACE FUNCTION public.get_daily_cost(target_date date, project text DEFAULT NULL) RETURNS numeric
+CREATE OR REPLACE FUNCTION public.get_daily_cost(target_date date, project text DEFAULT NULL)
+RETURNS TABLE (total_cost numeric)
 LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
     SELECT (coalesce(sum(d.cost_nano), 0) * 0.000000001) FROM public.cost_daily d
     WHERE d.day = target_date AND (get_daily_cost.project IS NULL OR d.project = get_daily_cost.project)
 $$;
 
 CREATE OR REPLACE FUNCTION public.get_monthly_cost(target_year integer, target_month integer, project text DEFAULT NULL)
-RETURNS numeric
+RETURNS TABLE (total_cost numeric)
 LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
     month date;
@@ -947,10 +969,10 @@ BEGIN
             'there is no month %s of year %s', target_month, target_year);
     END IF;
     month := pg_catalog.make_date(target_year, target_month, 1);
-    RETURN (
+    RETURN QUERY
         SELECT (coalesce(sum(d.cost_nano), 0) * 0.000000001) FROM public.cost_daily d
         WHERE d.day >= month AND d.day < (month + INTERVAL '1 month')::date
-            AND (get_monthly_cost.project IS NULL OR d.project = get_monthly_cost.project));
+            AND (get_monthly_cost.project IS NULL OR d.project = get_monthly_cost.project);
 END $$;
 
 -- By model, step, provider, project, user or day, dearest first; both dates are counted.
@@ -1165,6 +1187,56 @@ BEGIN
             AND v.counted <> v.truth;
 END $$;
 
+-- Rows of the host's own code ----------------------------------------------------------------------------------------
+--
+-- Old code writes (model, step, cost_usd, tokens_used, project, timestamp) beside the new one. Such a row is completed
+-- before it is stored and counted after, in budgets and reports, by the day of its own time.
+
+CREATE OR REPLACE FUNCTION public.cost_complete_host_row() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+BEGIN
+    -- What cannot be kept as it is stands in the tags.
+    NEW.tags := coalesce(NEW.tags, '{}') || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'host_cost_usd', CASE WHEN NEW.cost_usd >= 0 AND NEW.cost_usd <> 'NaN' THEN NULL
+                              ELSE coalesce(NEW.cost_usd::text, 'null') END,
+        'host_tokens_used', CASE WHEN NEW.tokens_used < 0 THEN NEW.tokens_used::text END,
+        'host_timestamp', CASE WHEN NEW."timestamp" IS NULL THEN 'null' END));
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.project := coalesce(nullif(NEW.project, ''), 'default');
+    NEW.model := coalesce(nullif(NEW.model, ''), 'unknown');
+    NEW.cost_usd := CASE WHEN NEW.cost_usd >= 0 AND NEW.cost_usd <> 'NaN' THEN NEW.cost_usd ELSE 0 END;
+    NEW.tokens_used := GREATEST(coalesce(NEW.tokens_used, 0), 0);
+    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.clock_timestamp());
+    NEW.day := public.cost_day(NEW.project, NEW."timestamp");
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE FUNCTION public.cost_count_host_row() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+BEGIN
+    PERFORM public.cost_gate(NEW.project);
+    PERFORM public.cost_count(NEW, 1);
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE TRIGGER cost_complete_host_row BEFORE INSERT ON public.cost_tracking
+    FOR EACH ROW WHEN (NEW.price_source = 'host') EXECUTE FUNCTION public.cost_complete_host_row();
+CREATE OR REPLACE TRIGGER cost_count_host_row AFTER INSERT ON public.cost_tracking
+    FOR EACH ROW WHEN (NEW.price_source = 'host') EXECUTE FUNCTION public.cost_count_host_row();
+
+DO $$
+BEGIN
+    IF pg_catalog.to_regclass('public.cost_tracking_of_host') IS NOT NULL THEN
+        PERFORM pg_catalog.set_config('TimeZone', 'UTC', true);
+        INSERT INTO public.cost_tracking (id, model, step, cost_usd, tokens_used, "timestamp", project, tags)
+        SELECT h.id, r ->> 'model', r ->> 'step', (r ->> 'cost_usd')::numeric, (r ->> 'tokens_used')::bigint,
+               coalesce((r ->> 'timestamp')::timestamptz, 'epoch'), r ->> 'project',
+               CASE WHEN r ->> 'timestamp' IS NULL THEN '{"host_timestamp": "null"}' ELSE '{}' END::jsonb
+          FROM public.cost_tracking_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j;
+        PERFORM public.llm_common_take_over('cost_tracking', 'id');
+    END IF;
+END $$;
+
 -- Only the owner and service_role may call what is defined here.
 SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
   FROM pg_catalog.pg_proc p
@@ -1177,6 +1249,8 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
         'cost_grow', 'extend_cost', 'adopt_cost', 'settle_cost', 'release_cost', 'expire_reservations',
         'record_cost', 'llm_common_flush', 'reserve_cost_early',
         'settle_cost_early', 'get_daily_cost', 'get_monthly_cost', 'get_cost_breakdown', 'cost_total',
-        'cost_breakdown', 'cost_forecast', 'budget_status', 'check_cost_ledger');
+        'cost_breakdown', 'cost_forecast', 'budget_status', 'check_cost_ledger', 'cost_complete_host_row',
+        'cost_count_host_row');
 
 NOTIFY pgrst, 'reload schema';
+COMMIT;

@@ -5,19 +5,27 @@
 -- web_search_cache only ever shows answers that somebody really got. Locks are taken leases first, then entries, each
 -- in the order of their keys.
 
+BEGIN;
+SET LOCAL search_path = public, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+
 -- `query_folded` is the text that equivalent queries share; it has no index because only invalidation reads it,
 -- and every index would be paid for by each put. The fillfactor leaves room for counting hits in place.
+SELECT public.llm_common_put_aside('web_search_cache');
+
+-- The defaults are for the host's own code that writes rows beside ours; none of our searches finds those.
 CREATE TABLE IF NOT EXISTS public.web_search_cache (
     cache_key    text PRIMARY KEY,
     query        text NOT NULL,
     results      jsonb NOT NULL,
     cached_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     hit_count    bigint NOT NULL DEFAULT 0,
-    query_folded text NOT NULL,
-    provider     text NOT NULL,
-    fresh_until  timestamptz NOT NULL,
-    stale_until  timestamptz NOT NULL,
-    CONSTRAINT web_search_cache_results_are_a_list CHECK (pg_catalog.jsonb_typeof(results) = 'array')
+    query_folded text NOT NULL DEFAULT '',
+    provider     text NOT NULL DEFAULT 'host',
+    fresh_until  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp() + INTERVAL '1 day',
+    stale_until  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp() + INTERVAL '1 day',
+    CONSTRAINT web_search_cache_results_are_listed
+        CHECK (pg_catalog.jsonb_typeof(results) = 'array' OR provider = 'host')
 ) WITH (fillfactor = 80);
 
 CREATE TABLE IF NOT EXISTS public.web_search_leases (
@@ -44,6 +52,34 @@ CREATE TABLE IF NOT EXISTS public.web_search_stats (
     saved_nano        bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (day, provider, shard)
 );
+
+-- Databases of November 2026 have it without the defaults.
+ALTER TABLE public.web_search_cache
+    ALTER COLUMN query_folded SET DEFAULT '',
+    ALTER COLUMN provider SET DEFAULT 'host',
+    ALTER COLUMN fresh_until SET DEFAULT pg_catalog.clock_timestamp() + INTERVAL '1 day',
+    ALTER COLUMN stale_until SET DEFAULT pg_catalog.clock_timestamp() + INTERVAL '1 day',
+    DROP CONSTRAINT IF EXISTS web_search_cache_results_are_a_list,
+    DROP CONSTRAINT IF EXISTS web_search_cache_results_are_listed,
+    ADD CONSTRAINT web_search_cache_results_are_listed
+        CHECK (pg_catalog.jsonb_typeof(results) = 'array' OR provider = 'host');
+
+DO $$
+BEGIN
+    IF pg_catalog.to_regclass('public.web_search_cache_of_host') IS NOT NULL THEN
+        PERFORM pg_catalog.set_config('TimeZone', 'UTC', true);
+        INSERT INTO public.web_search_cache (cache_key, query, results, cached_at, hit_count, query_folded, fresh_until, stale_until)
+        SELECT h.cache_key, coalesce(r ->> 'query', ''), coalesce(r -> 'results', '[]'), at.at,
+               coalesce((r ->> 'hit_count')::bigint, 0), coalesce(pg_catalog.lower(r ->> 'query'), ''),
+               at.at + INTERVAL '1 day', at.at + INTERVAL '1 day'
+          FROM public.web_search_cache_of_host h
+          CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j
+          CROSS JOIN LATERAL (SELECT coalesce((r ->> 'cached_at')::timestamptz, 'epoch') AS at) at;
+        PERFORM public.llm_common_take_over('web_search_cache', 'cache_key');
+    END IF;
+END $$;
+
+SELECT public.llm_common_drop_old_functions('{cleanup_search_cache,get_cache_stats}');
 
 SELECT public.llm_common_secure_table('public.web_search_cache');
 SELECT public.llm_common_secure_table('public.web_search_leases');
@@ -385,3 +421,4 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
         'get_cache_stats', 'search_documents_put', 'search_documents_delete', 'search_documents_find');
 
 NOTIFY pgrst, 'reload schema';
+COMMIT;

@@ -4,6 +4,10 @@
 -- the owner's answers were forgotten at or after that time, so that what was asked before a deletion is not stored after
 -- it. Putting and forgetting take the owner's advisory lock (shared by those who put), and the project's before it.
 
+BEGIN;
+SET LOCAL search_path = public, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+
 CREATE TABLE IF NOT EXISTS public.llm_response_cache (
     cache_key  text PRIMARY KEY,
     project    text NOT NULL,
@@ -118,3 +122,4 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
         'response_cache_get', 'response_cache_put', 'response_cache_forget', 'cleanup_response_cache');
 
 NOTIFY pgrst, 'reload schema';
+COMMIT;

@@ -8,6 +8,10 @@
 -- Whoever takes or gives back holds the gates of its keys, advisory locks in the order of their hashes, for the length
 -- of one function.
 
+BEGIN;
+SET LOCAL search_path = public, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+
 CREATE TABLE IF NOT EXISTS public.rate_limit_buckets (
     namespace        text NOT NULL,
     key              text NOT NULL,
@@ -154,3 +158,4 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
         'rate_limit_gates', 'rate_limit_take', 'rate_limit_end');
 
 NOTIFY pgrst, 'reload schema';
+COMMIT;

@@ -6,16 +6,23 @@
 --
 -- Locks are taken in this order: the run, then whatever settle_cost takes.
 
+BEGIN;
+SET LOCAL search_path = public, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+
+SELECT public.llm_common_put_aside('pipeline_steps');
+SELECT public.llm_common_put_aside('pipeline_runs');
+
 -- analysis_json and review_json belong together: the review is that of the stored draft. `input` has the bill's text,
 -- which no list or report returns.
 CREATE TABLE IF NOT EXISTS public.pipeline_runs (
     id               uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     bill_id          text NOT NULL,
-    jurisdiction     text NOT NULL,
-    models           jsonb NOT NULL,
-    research_model   text GENERATED ALWAYS AS (models ->> 'research') STORED,
-    generate_model   text GENERATED ALWAYS AS (models ->> 'generate') STORED,
-    review_model     text GENERATED ALWAYS AS (models ->> 'review') STORED,
+    jurisdiction     text NOT NULL DEFAULT '',
+    models           jsonb NOT NULL DEFAULT '{}',
+    research_model   text,
+    generate_model   text,
+    review_model     text,
     status           text NOT NULL DEFAULT 'queued',
     started_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     completed_at     timestamptz,
@@ -25,8 +32,9 @@ CREATE TABLE IF NOT EXISTS public.pipeline_runs (
     quality_score    double precision,
     quality_note     text,
     error_message    text,
-    input            jsonb NOT NULL,
-    code_version     text NOT NULL,
+    input            jsonb NOT NULL DEFAULT '{}',
+    -- 'host': a run of the host's own code, which knows no leases. No worker of ours takes it.
+    code_version     text NOT NULL DEFAULT 'host',
     idempotency_key  text UNIQUE,
     worker           text,
     epoch            integer NOT NULL DEFAULT 0,
@@ -35,11 +43,12 @@ CREATE TABLE IF NOT EXISTS public.pipeline_runs (
     attempts         integer NOT NULL DEFAULT 0,
     max_attempts     integer NOT NULL DEFAULT 5,
     -- When a queued run may be claimed.
-    run_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    run_at           timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT pipeline_runs_status CHECK (status IN ('queued', 'running', 'completed', 'failed', 'cancelled')),
-    CONSTRAINT pipeline_runs_running_is_leased CHECK ((status = 'running') = (lease_until IS NOT NULL)),
-    CONSTRAINT pipeline_runs_end_is_dated CHECK ((status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)),
-    CONSTRAINT pipeline_runs_quality CHECK (quality_score BETWEEN 0 AND 1)
+    CONSTRAINT pipeline_runs_work_is_leased
+        CHECK (code_version = 'host' OR (status = 'running') = (lease_until IS NOT NULL)),
+    CONSTRAINT pipeline_runs_end_has_a_time
+        CHECK (code_version = 'host' OR (status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL))
 ) WITH (
     fillfactor = 80,
     -- Each run that is claimed or finished leaves a dead entry in the indexes of the queue and of the leases, where the
@@ -55,21 +64,114 @@ CREATE INDEX IF NOT EXISTS pipeline_runs_queue ON public.pipeline_runs (code_ver
 -- is paid for all the same. reservation_id is the id of its row in cost_tracking.
 CREATE TABLE IF NOT EXISTS public.pipeline_steps (
     id             uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-    run_id         uuid NOT NULL REFERENCES public.pipeline_runs ON DELETE CASCADE,
-    key            text NOT NULL,
-    "position"     integer NOT NULL,
+    run_id         uuid NOT NULL CONSTRAINT pipeline_steps_run_id_fkey
+                   REFERENCES public.pipeline_runs ON DELETE CASCADE,
+    key            text NOT NULL DEFAULT 'host:' || pg_catalog.gen_random_uuid(),
+    "position"     integer NOT NULL DEFAULT 0,
     step           text NOT NULL,
     model          text,
-    status         text NOT NULL,
+    status         text NOT NULL DEFAULT 'completed',
     output         jsonb,
     "timestamp"    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    code_version   text NOT NULL,
-    epoch          integer NOT NULL,
+    code_version   text NOT NULL DEFAULT 'host',
+    epoch          integer NOT NULL DEFAULT 0,
     reservation_id uuid,
     CONSTRAINT pipeline_steps_key UNIQUE (run_id, key),
     CONSTRAINT pipeline_steps_status CHECK (status IN ('completed', 'failed')),
-    CONSTRAINT pipeline_steps_output CHECK ((status = 'completed') = (output IS NOT NULL))
+    CONSTRAINT pipeline_steps_completed_has_output
+        CHECK (code_version = 'host' OR (status = 'completed') = (output IS NOT NULL))
 ) WITH (fillfactor = 80);
+
+-- Databases of November 2026 have the tables without what the host's own code needs to write into them.
+ALTER TABLE public.pipeline_runs
+    ALTER COLUMN jurisdiction SET DEFAULT '',
+    ALTER COLUMN models SET DEFAULT '{}',
+    ALTER COLUMN research_model DROP EXPRESSION IF EXISTS,
+    ALTER COLUMN generate_model DROP EXPRESSION IF EXISTS,
+    ALTER COLUMN review_model DROP EXPRESSION IF EXISTS,
+    ALTER COLUMN input SET DEFAULT '{}',
+    ALTER COLUMN code_version SET DEFAULT 'host',
+    DROP CONSTRAINT IF EXISTS pipeline_runs_running_is_leased,
+    DROP CONSTRAINT IF EXISTS pipeline_runs_end_is_dated,
+    DROP CONSTRAINT IF EXISTS pipeline_runs_quality,
+    DROP CONSTRAINT IF EXISTS pipeline_runs_work_is_leased,
+    DROP CONSTRAINT IF EXISTS pipeline_runs_end_has_a_time,
+    ADD CONSTRAINT pipeline_runs_work_is_leased
+        CHECK (code_version = 'host' OR (status = 'running') = (lease_until IS NOT NULL)),
+    ADD CONSTRAINT pipeline_runs_end_has_a_time
+        CHECK (code_version = 'host' OR (status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL));
+ALTER TABLE public.pipeline_steps
+    ALTER COLUMN key SET DEFAULT 'host:' || pg_catalog.gen_random_uuid(),
+    ALTER COLUMN "position" SET DEFAULT 0,
+    ALTER COLUMN status SET DEFAULT 'completed',
+    ALTER COLUMN code_version SET DEFAULT 'host',
+    ALTER COLUMN epoch SET DEFAULT 0,
+    DROP CONSTRAINT IF EXISTS pipeline_steps_output,
+    DROP CONSTRAINT IF EXISTS pipeline_steps_completed_has_output,
+    ADD CONSTRAINT pipeline_steps_completed_has_output
+        CHECK (code_version = 'host' OR (status = 'completed') = (output IS NOT NULL));
+
+-- The models of a run stand in one object, and the first three of them in columns too, whoever wrote which.
+CREATE OR REPLACE FUNCTION public.pipeline_models() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+BEGIN
+    IF NEW.models = '{}' THEN
+        NEW.models := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+            'research', NEW.research_model, 'generate', NEW.generate_model, 'review', NEW.review_model));
+    END IF;
+    NEW.research_model := NEW.models ->> 'research';
+    NEW.generate_model := NEW.models ->> 'generate';
+    NEW.review_model := NEW.models ->> 'review';
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER pipeline_models BEFORE INSERT OR UPDATE OF models ON public.pipeline_runs
+    FOR EACH ROW EXECUTE FUNCTION public.pipeline_models();
+
+DO $$
+BEGIN
+    PERFORM pg_catalog.set_config('TimeZone', 'UTC', true);
+    IF pg_catalog.to_regclass('public.pipeline_runs_of_host') IS NOT NULL THEN
+        -- Nobody carries on a run of before: what still says "running" an hour later has died.
+        INSERT INTO public.pipeline_runs (
+            id, bill_id, jurisdiction, research_model, generate_model, review_model, status, started_at, completed_at,
+            analysis_json, review_json, review_passed, quality_score, error_message)
+        SELECT h.id, coalesce(r ->> 'bill_id', ''), coalesce(r ->> 'jurisdiction', ''), r ->> 'research_model',
+               r ->> 'generate_model', r ->> 'review_model',
+               CASE WHEN died THEN 'failed' WHEN r ->> 'status' IN ('queued', 'running', 'completed', 'failed', 'cancelled')
+                    THEN r ->> 'status' ELSE 'failed' END,
+               coalesce((r ->> 'started_at')::timestamptz, 'epoch'),
+               CASE WHEN died THEN pg_catalog.now() ELSE (r ->> 'completed_at')::timestamptz END,
+               nullif(r -> 'analysis_json', 'null'), nullif(r -> 'review_json', 'null'),
+               (r ->> 'review_passed')::boolean, (r ->> 'quality_score')::double precision,
+               coalesce(r ->> 'error_message', CASE WHEN died THEN 'it never ended; taken over as failed' END)
+          FROM public.pipeline_runs_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j
+          CROSS JOIN LATERAL (SELECT coalesce(r ->> 'status', 'running') = 'running' AND
+              coalesce((r ->> 'started_at')::timestamptz, 'epoch') < pg_catalog.now() - INTERVAL '1 hour' AS died) d;
+    END IF;
+    IF pg_catalog.to_regclass('public.pipeline_steps_of_host') IS NOT NULL THEN
+        -- A step whose run is gone keeps its place under a run of its own.
+        INSERT INTO public.pipeline_runs (id, bill_id, status, completed_at, error_message)
+        SELECT DISTINCT (r ->> 'run_id')::uuid, '', 'failed', pg_catalog.now(), 'known by its steps only'
+          FROM public.pipeline_steps_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j
+         WHERE r ->> 'run_id' IS NOT NULL ON CONFLICT (id) DO NOTHING;
+        INSERT INTO public.pipeline_runs (id, bill_id, status, completed_at, error_message)
+        SELECT pg_catalog.gen_random_uuid(), '', 'failed', pg_catalog.now(), 'steps without a run'
+         WHERE EXISTS (SELECT FROM public.pipeline_steps_of_host h WHERE pg_catalog.to_jsonb(h) ->> 'run_id' IS NULL);
+        INSERT INTO public.pipeline_steps (id, run_id, step, model, output, "timestamp")
+        SELECT h.id,
+               coalesce((r ->> 'run_id')::uuid, (SELECT o.id FROM public.pipeline_runs o
+                                                  WHERE o.error_message = 'steps without a run' LIMIT 1)),
+               coalesce(r ->> 'step', 'unknown'), r ->> 'model', nullif(r -> 'output', 'null'),
+               coalesce((r ->> 'timestamp')::timestamptz, 'epoch')
+          FROM public.pipeline_steps_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j;
+        PERFORM public.llm_common_take_over('pipeline_steps', 'id');
+    END IF;
+    IF pg_catalog.to_regclass('public.pipeline_runs_of_host') IS NOT NULL THEN
+        PERFORM public.llm_common_take_over('pipeline_runs', 'id');
+    END IF;
+END $$;
+
+SELECT public.llm_common_drop_old_functions('{compare_models}');
 
 SELECT public.llm_common_secure_table('public.pipeline_runs');
 SELECT public.llm_common_secure_table('public.pipeline_steps');
@@ -732,7 +834,7 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
   FROM pg_catalog.pg_proc p
  WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
    AND p.proname IN (
-        'pipeline_lease_end', 'pipeline_cost_nano', 'pipeline_run_json', 'pipeline_locked', 'pipeline_hold',
+        'pipeline_models', 'pipeline_lease_end', 'pipeline_cost_nano', 'pipeline_run_json', 'pipeline_locked', 'pipeline_hold',
         'pipeline_store', 'pipeline_claim', 'pipeline_exhaust', 'start_run', 'resume_run', 'renew_run_lease',
         'finish_step', 'save_step', 'complete_run', 'stop_run', 'request_cancel', 'sweep_stale_runs',
         'pipeline_handover', 'pipeline_put_back', 'enqueue_runs', 'claim_runs', 'take_run', 'renew_run_leases',
@@ -740,3 +842,4 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
         'pipeline_comparison', 'compare_pipelines', 'compare_runs');
 
 NOTIFY pgrst, 'reload schema';
+COMMIT;

@@ -4,8 +4,28 @@
 -- first, so that ids become visible in their order; otherwise a summary "through id 7" could miss a 6 that commits
 -- later. Rows that are inserted past these functions lose that promise.
 
+BEGIN;
+SET LOCAL search_path = public, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+
+SELECT public.llm_common_put_aside('conversations');
+
+-- Databases of November 2026 number their messages in `id`.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass('public.conversations')
+                  AND a.attname = 'id' AND a.atttypid = 'bigint'::pg_catalog.regtype) THEN
+        ALTER TABLE public.conversations RENAME COLUMN id TO seq;
+        ALTER SEQUENCE public.conversations_id_seq RENAME TO conversations_seq_seq;
+        ALTER TABLE public.conversations ADD COLUMN id uuid;
+        ALTER TABLE public.conversations ALTER COLUMN id SET DEFAULT pg_catalog.gen_random_uuid();
+    END IF;
+END $$;
+
+-- `seq` is the order of the messages, and what our functions call their id. `id` is the host's own, where it has one.
 CREATE TABLE IF NOT EXISTS public.conversations (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id          uuid DEFAULT pg_catalog.gen_random_uuid(),
     user_id     text NOT NULL,
     role        text NOT NULL,
     content     text NOT NULL,
@@ -16,10 +36,9 @@ CREATE TABLE IF NOT EXISTS public.conversations (
     words       tsvector GENERATED ALWAYS AS
                 (pg_catalog.to_tsvector('pg_catalog.simple', pg_catalog."left"(content, 50000))) STORED,
     CONSTRAINT conversations_user_id_is_not_empty CHECK (user_id <> ''),
-    CONSTRAINT conversations_role_is_known CHECK (role IN ('system', 'user', 'assistant', 'tool')),
-    CONSTRAINT conversations_content_fits CHECK (pg_catalog.octet_length(content) BETWEEN 1 AND 1048576)
+    CONSTRAINT conversations_role_is_known CHECK (role IN ('system', 'user', 'assistant', 'tool'))
 );
-CREATE INDEX IF NOT EXISTS conversations_by_user ON public.conversations (user_id, id);
+CREATE INDEX IF NOT EXISTS conversations_by_user ON public.conversations (user_id, seq);
 CREATE INDEX IF NOT EXISTS conversations_by_time ON public.conversations USING brin ("timestamp");
 
 -- Each row condenses the row before it and the messages after that one, so it holds traces of every message up to
@@ -35,6 +54,32 @@ CREATE TABLE IF NOT EXISTS public.conversation_summaries (
 CREATE UNIQUE INDEX IF NOT EXISTS conversation_summaries_by_user
     ON public.conversation_summaries (user_id, covers_through);
 
+CREATE OR REPLACE FUNCTION public.conversation_user_is(user_id text, owner uuid) RETURNS boolean
+LANGUAGE sql IMMUTABLE SECURITY INVOKER SET search_path = '' AS $$ SELECT user_id = owner::text $$;
+
+-- How long a message may be is for the function that saves one: rows of before and of the host's own code stay.
+ALTER TABLE public.conversations DROP CONSTRAINT IF EXISTS conversations_content_fits;
+
+DO $$
+BEGIN
+    IF pg_catalog.to_regclass('public.conversations_of_host') IS NOT NULL THEN
+        PERFORM pg_catalog.set_config('TimeZone', 'UTC', true);
+        INSERT INTO public.conversations (id, user_id, role, content, "timestamp", page)
+        SELECT (r ->> 'id')::uuid, coalesce(nullif(r ->> 'user_id', ''), 'unknown'),
+               CASE WHEN r ->> 'role' IN ('system', 'user', 'assistant', 'tool') THEN r ->> 'role' ELSE 'user' END,
+               coalesce(r ->> 'content', ''), coalesce((r ->> 'timestamp')::timestamptz, 'epoch'), r ->> 'page'
+          FROM public.conversations_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j
+         ORDER BY (r ->> 'timestamp')::timestamptz NULLS FIRST, r ->> 'id';
+        PERFORM public.llm_common_take_over('conversations', 'id');
+        -- Where a host says WHERE user_id = a uuid.
+        IF pg_catalog.to_regoperator('public.=(text,uuid)') IS NULL THEN
+            CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = uuid, FUNCTION = public.conversation_user_is);
+        END IF;
+    END IF;
+END $$;
+
+SELECT public.llm_common_drop_old_functions('{cleanup_conversations}');
+
 SELECT public.llm_common_secure_table('public.conversations');
 SELECT public.llm_common_secure_table('public.conversation_summaries');
 
@@ -49,10 +94,14 @@ LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
     new_id bigint;
 BEGIN
+    IF pg_catalog.octet_length(said) NOT BETWEEN 1 AND 1048576 THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC002', MESSAGE = pg_catalog.format(
+            'a message has 1 to 1048576 bytes, not %s', pg_catalog.octet_length(said));
+    END IF;
     PERFORM public.conversation_lock(owner);
     INSERT INTO public.conversations (user_id, role, content, page)
     VALUES (owner, said_by, said, on_page)
-    RETURNING id INTO new_id;
+    RETURNING seq INTO new_id;
     RETURN new_id;
 END $$;
 
@@ -64,13 +113,13 @@ LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
                      WHERE s.user_id = owner ORDER BY s.covers_through DESC LIMIT 1),
         'messages', coalesce((
             SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                       'id', c.id, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
-                   ORDER BY c.id)
+                       'id', c.seq, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
+                   ORDER BY c.seq)
               FROM public.conversations c
-             WHERE c.user_id = owner AND c.id IN (
-                   SELECT w.id FROM public.conversations w
+             WHERE c.user_id = owner AND c.seq IN (
+                   SELECT w.seq FROM public.conversations w
                     WHERE w.user_id = owner AND (on_page IS NULL OR w.page IS NULL OR w.page = on_page)
-                    ORDER BY w.id DESC LIMIT newest)
+                    ORDER BY w.seq DESC LIMIT newest)
         ), '[]'))
 $$;
 
@@ -78,13 +127,13 @@ $$;
 CREATE OR REPLACE FUNCTION public.conversation_history(owner text, newest integer, before_id bigint) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-               'id', c.id, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
-           ORDER BY c.id), '[]')
+               'id', c.seq, 'role', c.role, 'content', c.content, 'timestamp', c."timestamp", 'page', c.page)
+           ORDER BY c.seq), '[]')
       FROM public.conversations c
-     WHERE c.user_id = owner AND c.id IN (
-           SELECT w.id FROM public.conversations w
-            WHERE w.user_id = owner AND (before_id IS NULL OR w.id < before_id)
-            ORDER BY w.id DESC LIMIT newest)
+     WHERE c.user_id = owner AND c.seq IN (
+           SELECT w.seq FROM public.conversations w
+            WHERE w.user_id = owner AND (before_id IS NULL OR w.seq < before_id)
+            ORDER BY w.seq DESC LIMIT newest)
 $$;
 
 -- Messages that fit a query, best first: those with all its words (or with the query as it stands, which is how
@@ -102,12 +151,12 @@ DECLARE
 BEGIN
     RETURN coalesce((
         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                   'id', found.id, 'role', found.role, 'content', found.content,
+                   'id', found.seq, 'role', found.role, 'content', found.content,
                    'timestamp', found."timestamp", 'page', found.page) ORDER BY found.place)
-          FROM (SELECT c.id, c.role, c.content, c."timestamp", c.page,
+          FROM (SELECT c.seq, c.role, c.content, c."timestamp", c.page,
                        pg_catalog.row_number() OVER (
                            ORDER BY (c.words @@ all_words OR literal.is_in) DESC,
-                                    pg_catalog.ts_rank(c.words, any_word) DESC, c.id DESC) AS place
+                                    pg_catalog.ts_rank(c.words, any_word) DESC, c.seq DESC) AS place
                   FROM public.conversations c
                  CROSS JOIN LATERAL (
                        SELECT pg_catalog.strpos(pg_catalog.lower(c.content), folded) > 0 AS is_in) AS literal
@@ -130,19 +179,19 @@ DECLARE
 BEGIN
     SELECT * INTO newest FROM public.conversation_summaries s
      WHERE s.user_id = owner ORDER BY s.covers_through DESC LIMIT 1;
-    SELECT min(w.id) INTO window_start
-      FROM (SELECT c.id FROM public.conversations c WHERE c.user_id = owner ORDER BY c.id DESC LIMIT keep) AS w;
+    SELECT min(w.seq) INTO window_start
+      FROM (SELECT c.seq FROM public.conversations c WHERE c.user_id = owner ORDER BY c.seq DESC LIMIT keep) AS w;
 
     SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-               'id', b.id, 'role', b.role, 'content', pg_catalog."left"(b.content, clip),
-               'clipped', greatest(b.length - clip, 0)) ORDER BY b.id)
+               'id', b.seq, 'role', b.role, 'content', pg_catalog."left"(b.content, clip),
+               'clipped', greatest(b.length - clip, 0)) ORDER BY b.seq)
       INTO due
-      FROM (SELECT o.*, pg_catalog.sum(least(o.length, clip)) OVER (ORDER BY o.id) AS characters,
-                   pg_catalog.row_number() OVER (ORDER BY o.id) AS place
-              FROM (SELECT c.id, c.role, c.content, pg_catalog.char_length(c.content) AS length
+      FROM (SELECT o.*, pg_catalog.sum(least(o.length, clip)) OVER (ORDER BY o.seq) AS characters,
+                   pg_catalog.row_number() OVER (ORDER BY o.seq) AS place
+              FROM (SELECT c.seq, c.role, c.content, pg_catalog.char_length(c.content) AS length
                       FROM public.conversations c
-                     WHERE c.user_id = owner AND c.id > coalesce(newest.covers_through, 0) AND c.id < window_start
-                     ORDER BY c.id LIMIT max_messages) AS o) AS b
+                     WHERE c.user_id = owner AND c.seq > coalesce(newest.covers_through, 0) AND c.seq < window_start
+                     ORDER BY c.seq LIMIT max_messages) AS o) AS b
      WHERE b.place = 1 OR b.characters <= max_characters;
 
     RETURN pg_catalog.jsonb_build_object('summary_id', newest.id, 'summary', newest.summary,
@@ -166,7 +215,7 @@ BEGIN
         RETURN false;
     END IF;
     SELECT count(*) INTO still_there FROM public.conversations c
-     WHERE c.user_id = owner AND c.id > coalesce(newest.covers_through, 0) AND c.id <= through_id;
+     WHERE c.user_id = owner AND c.seq > coalesce(newest.covers_through, 0) AND c.seq <= through_id;
     IF still_there <> message_count THEN
         RETURN false;
     END IF;
@@ -198,7 +247,7 @@ DECLARE
     summaries integer := 0;
 BEGIN
     PERFORM public.conversation_lock(owner);
-    DELETE FROM public.conversations c WHERE c.user_id = owner AND c.id = message_id;
+    DELETE FROM public.conversations c WHERE c.user_id = owner AND c.seq = message_id;
     GET DIAGNOSTICS messages = ROW_COUNT;
     IF messages > 0 THEN
         DELETE FROM public.conversation_summaries s WHERE s.user_id = owner AND s.covers_through >= message_id;
@@ -231,8 +280,9 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
   FROM pg_catalog.pg_proc p
  WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
    AND p.proname IN (
-        'conversation_lock', 'conversation_save', 'conversation_context', 'conversation_history',
+        'conversation_user_is', 'conversation_lock', 'conversation_save', 'conversation_context', 'conversation_history',
         'conversation_recall', 'conversation_backlog', 'conversation_save_summary', 'conversation_forget',
         'conversation_forget_message', 'cleanup_conversations');
 
 NOTIFY pgrst, 'reload schema';
+COMMIT;

@@ -4,6 +4,10 @@
 -- thousand. The decision to roll back is taken by the caller from the figures that recording returns; the latch is a
 -- compare-and-set on the flag's epoch, so that it closes once, and never for figures from before a reset.
 
+BEGIN;
+SET LOCAL search_path = public, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+
 CREATE TABLE IF NOT EXISTS public.rollout_flags (
     flag            text PRIMARY KEY,
     -- NULL: nobody has set it here, so the environment or the code of the host decides.
@@ -189,3 +193,4 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
         'rollout_arm_stats', 'rollout_report', 'rollout_prune', 'rollout_record');
 
 NOTIFY pgrst, 'reload schema';
+COMMIT;

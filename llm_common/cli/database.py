@@ -1,6 +1,7 @@
 """`llm-common migrate` and `llm-common db status|stop`."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,19 +26,34 @@ DataDir = Annotated[
 app = typer.Typer(help="The embedded Postgres: is it running, and stop it.", no_args_is_help=True)
 
 
-def migrate(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """Create or update the tables and functions. Safe to repeat."""
+def migrate(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and undo it: nothing changes.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Create or update the tables and functions, all of it or nothing. Safe to repeat.
 
-    async def apply() -> list[str]:
+    Tables of the documents' first schema become ours, with every row. A host's own table of one of our names is
+    named, and then nothing is changed.
+    """
+
+    async def apply() -> tuple[Sequence[str], Sequence[str]]:
         from llm_common.db import Database
 
         async with Database.connect(database_url, data_dir=data_dir) as db:
-            return await db.migrate()
+            if not dry_run:
+                return await db.migrate(), ()
+            rehearsal = await db.rehearse_migration()
+            return rehearsal.names, rehearsal.notes
 
-    applied = asyncio.run(apply())
-    for name in applied:
-        results.print(f"applied {name}", highlight=False)
-    if not applied:
+    names, noted = asyncio.run(apply())
+    for name in names:
+        results.print(f"{'would apply' if dry_run else 'applied'} {name}", highlight=False)
+    for note in noted:
+        results.print(f"would be: {note}", highlight=False)
+    if not names:
         results.print("up to date", highlight=False)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llm_common.db.functions.runs import RunFunctions
     from llm_common.db.functions.search_cache import SearchCacheFunctions
     from llm_common.db.functions.search_documents import SearchDocumentFunctions
-    from llm_common.db.migrate import MigrationState
+    from llm_common.db.migrate import MigrationState, Rehearsal
     from llm_common.db.supabase import SupabaseClient
 
 __all__ = ["Database", "DatabaseSource"]
@@ -86,6 +86,12 @@ class Database:
         from llm_common.db import migrate
 
         return await migrate.apply(self._sql_transport().transaction)
+
+    async def rehearse_migration(self) -> "Rehearsal":
+        """What `migrate` would do; nothing is changed. Raises `MigrationError` where it would."""
+        from llm_common.db import migrate
+
+        return await migrate.rehearse(self._sql_transport().transaction)
 
     async def migrations(self) -> "list[MigrationState]":
         """How this database stands to our migrations."""

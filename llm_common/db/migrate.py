@@ -1,4 +1,4 @@
-"""Apply `migrations/*.sql`: each file once, whole or not at all, also when several processes start at once.
+"""Apply `migrations/*.sql`: each file once, all that are pending or none, also when several processes start at once.
 
 What was applied is in `public.llm_common_migrations` with a checksum. The files are idempotent, so a host that
 applies them with psql or the Supabase CLI may call this afterwards, or never.
@@ -14,7 +14,7 @@ from typing import Literal
 from llm_common.db.transport import Execute
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, MigrationError
 
-__all__ = ["Migration", "MigrationState", "apply", "migrations", "states"]
+__all__ = ["Migration", "MigrationState", "Rehearsal", "apply", "migrations", "rehearse", "states"]
 
 Transaction = Callable[[], AbstractAsyncContextManager[Execute]]
 
@@ -23,6 +23,8 @@ _PACKAGE = Path(__file__).parents[1]
 _LOCK = b"SELECT pg_catalog.pg_advisory_xact_lock(8330216441909514053)"
 _TABLE_EXISTS = b"SELECT pg_catalog.to_regclass('public.llm_common_migrations') IS NOT NULL"
 _APPLIED = b"SELECT name, checksum FROM public.llm_common_migrations"
+_NOTES_EXIST = b"SELECT pg_catalog.to_regclass('pg_temp.llm_common_notes') IS NOT NULL"
+_NOTES = b"SELECT note FROM pg_temp.llm_common_notes"
 _RECORD = b"INSERT INTO public.llm_common_migrations (name, checksum) VALUES (%s, %s)"
 
 
@@ -37,6 +39,11 @@ class Migration:
     def checksum(self) -> str:
         return sha256(self.sql).hexdigest()
 
+    @property
+    def statements(self) -> bytes:
+        """Without the BEGIN and COMMIT that the file has for psql: it is part of a larger transaction here."""
+        return self.sql.replace(b"\nBEGIN;\n", b"\n", 1).removesuffix(b"COMMIT;\n")
+
 
 @dataclass(frozen=True, slots=True)
 class MigrationState:
@@ -44,6 +51,22 @@ class MigrationState:
 
     name: str
     state: Literal["applied", "pending", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What `migrate` would do: the files, and what happens to the host's own tables, one sentence each."""
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class _UndoneError(Exception):
+    """Rolls the transaction of a rehearsal back."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        super().__init__()
+        self.rehearsal = rehearsal
 
 
 def migrations() -> list[Migration]:
@@ -58,13 +81,32 @@ def migrations() -> list[Migration]:
 
 
 async def apply(transaction: Transaction, ours: Sequence[Migration] | None = None) -> list[str]:
-    """Apply what is pending and return its names. Raises `MigrationError`, and then earlier files stay applied."""
-    done: list[str] = []
-    for migration in migrations() if ours is None else ours:
+    """Apply what is pending, in one transaction, and return its names. Raises `MigrationError`: nothing was changed."""
+    async with transaction() as execute:
+        return await _apply_all(execute, migrations() if ours is None else ours)
+
+
+async def rehearse(transaction: Transaction) -> Rehearsal:
+    """Apply what is pending, note what that comes to, and undo it. Raises `MigrationError` as `apply` would."""
+    try:
         async with transaction() as execute:
-            if await _apply_one(execute, migration):
-                done.append(migration.name)
-    return done
+            await _rehearse(execute)
+    except _UndoneError as undone:
+        return undone.rehearsal
+    raise AssertionError("a rehearsal is undone")
+
+
+async def _rehearse(execute: Execute) -> None:
+    names = await _apply_all(execute, migrations())
+    [[noted]] = await execute(_NOTES_EXIST, ())
+    notes = await execute(_NOTES, ()) if noted else []
+    raise _UndoneError(Rehearsal(tuple(names), tuple(str(note) for (note,) in notes)))
+
+
+async def _apply_all(execute: Execute, ours: Sequence[Migration]) -> list[str]:
+    await execute(_LOCK, ())
+    await execute(b"SET LOCAL statement_timeout = 0", ())
+    return [migration.name for migration in ours if await _apply_one(execute, migration)]
 
 
 async def states(transaction: Transaction) -> list[MigrationState]:
@@ -75,7 +117,6 @@ async def states(transaction: Transaction) -> list[MigrationState]:
 
 
 async def _apply_one(execute: Execute, migration: Migration) -> bool:
-    await execute(_LOCK, ())
     state = _state(migration, await _applied(execute))
     if state == "changed":
         raise MigrationError(
@@ -85,8 +126,7 @@ async def _apply_one(execute: Execute, migration: Migration) -> bool:
     if state == "applied":
         return False
     try:
-        await execute(b"SET LOCAL statement_timeout = 0", ())
-        await execute(migration.sql, ())
+        await execute(migration.statements, ())
         await execute(_RECORD, (migration.name, migration.checksum))
     except DatabaseUnavailableError:
         raise

@@ -49,14 +49,14 @@ async def test_processes_that_migrate_at_once_apply_once(empty_dsn: str) -> None
 
 
 async def test_a_file_that_fails_leaves_nothing_behind(empty_dsn: str) -> None:
-    """A file is one transaction: what it did before it failed is undone, and the files before it stay applied."""
+    """All that was pending is one transaction: what any of it did before one failed is undone."""
     broken = Migration("20990101000002_c.sql", b"CREATE TABLE public.c (); SELECT 1 / 0;")
     with pytest.raises(MigrationError, match=r"20990101000002_c\.sql failed: .*division by zero") as caught:
         await applied_to(empty_dsn, [*_OURS, broken])
     assert caught.value.sqlstate == "22012"
     assert rows(empty_dsn, "SELECT to_regclass('public.c')") == [(None,)]
     repaired = Migration(broken.name, b"CREATE TABLE public.c ();")
-    assert await applied_to(empty_dsn, [*_OURS, repaired]) == [broken.name]
+    assert await applied_to(empty_dsn, [*_OURS, repaired]) == [*(ours.name for ours in _OURS), broken.name]
 
 
 async def test_an_edited_file_is_refused_by_name(empty_dsn: str) -> None:
@@ -109,13 +109,16 @@ def files_of_the_repository() -> list[Path]:
 
 @pytest.mark.parametrize("file", files_of_the_repository(), ids=lambda file: file.stem)
 def test_files_are_as_they_should_be(file: Path) -> None:
-    """Named as Supabase wants it, without transactions of their own, and the API is told at the end."""
+    """Named as Supabase wants it, one transaction for psql, and the API is told at its end."""
     text = file.read_text()
     assert re.fullmatch(r"\d{14}_[a-z_]+\.sql", file.name)
     # A procedure may commit when it is called; that is within its body.
     outside = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)
-    assert not re.search(r"^\s*(BEGIN|COMMIT|START TRANSACTION)\s*;", outside, flags=re.MULTILINE | re.IGNORECASE)
-    assert text.rstrip().endswith("NOTIFY pgrst, 'reload schema';")
+    assert re.findall(r"^\s*(BEGIN|COMMIT|START TRANSACTION)\s*;", outside, flags=re.MULTILINE) == ["BEGIN", "COMMIT"]
+    assert text.endswith("NOTIFY pgrst, 'reload schema';\nCOMMIT;\n")
+    statements = Migration(file.name, file.read_bytes()).statements
+    assert b"BEGIN;" not in re.sub(rb"\$\$.*?\$\$", b"", statements, flags=re.DOTALL)
+    assert statements.endswith(b"NOTIFY pgrst, 'reload schema';\n")
 
 
 def test_line_ends_do_not_change_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

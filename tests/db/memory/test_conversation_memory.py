@@ -122,9 +122,13 @@ async def test_large_and_odd_messages_are_stored_whole(db):
 
 
 async def test_the_database_refuses_what_slips_past_us(db):
-    """The table has its own checks, for whoever calls the function without our class."""
-    for role, content in (("robot", "x"), ("user", ""), ("user", "x" * 1_048_577)):
-        with pytest.raises(DatabaseError):
+    """Function and table have their own checks, for whoever calls them without our class."""
+    for role, content, error in (
+        ("robot", "x", DatabaseError),
+        ("user", "", InvalidInputError),
+        ("user", "x" * 1_048_577, InvalidInputError),
+    ):
+        with pytest.raises(error):
             await db.conversations.save("u", role, content, None)
     with pytest.raises(DatabaseError):
         await db.conversations.save("", "user", "x", None)
