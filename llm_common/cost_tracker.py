@@ -16,7 +16,7 @@ from secrets import randbits
 from typing import Literal, Self, TypeAlias
 from uuid import UUID
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.ledger import (
     BudgetAlert,
@@ -178,10 +178,10 @@ class CostTracker:
         reservation = Reservation(_time_ordered_id(), call)
         try:
             # Over HTTP or a thread a cancelled reserve goes on, and giving back must not overtake it.
-            await self._note(await uninterrupted(self._writes.reserve(self._held(reservation))))
+            await self._note(await run_shielded(self._writes.reserve(self._held(reservation))))
         except (asyncio.CancelledError, DatabaseUnavailableError):
             # It may have arrived all the same, and would be charged when it expires.
-            await uninterrupted(self._give_back(reservation.id))
+            await run_shielded(self._give_back(reservation.id))
             raise
         return reservation
 
@@ -204,7 +204,7 @@ class CostTracker:
         """Replace the reserve by the truth and write the row. A second settlement changes nothing.
 
         Tries for about 10 s while the database cannot be reached; then raises `DatabaseUnavailableError`, and the
-        reservation is charged at its bound when it expires. Let it run to its end: `uninterrupted(...)`.
+        reservation is charged at its bound when it expires. Let it run to its end: `run_shielded(...)`.
         """
         try:
             entry = await self._writes.settle(self._held(reservation), outcome_json(outcome))

@@ -17,7 +17,7 @@ from typing import Self, cast
 from uuid import uuid4
 
 from llm_common._runtime.per_loop import PerLoop
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.rate_limits import RateCorrection, RateDemand
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError
@@ -176,7 +176,7 @@ class SharedLimits:
             answers.append([Refusal(row.key, cast("LimitName", row.limit), row.wait_us) for row in found])
 
         try:
-            await uninterrupted(take())
+            await run_shielded(take())
         except asyncio.CancelledError:
             if answers and not answers[0]:
                 await permit.give_back()
@@ -186,7 +186,7 @@ class SharedLimits:
     async def end(self, permit_id: str, corrections: Sequence[RateCorrection]) -> None:
         """Tell that a request is over. Its answer does not hang on that: what fails is logged."""
         try:
-            await uninterrupted(self._functions.end(self._namespace, permit_id, corrections))
+            await run_shielded(self._functions.end(self._namespace, permit_id, corrections))
         except DatabaseUnavailableError as error:
             self._lost(error)
         except DatabaseError as error:

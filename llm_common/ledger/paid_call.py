@@ -9,7 +9,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.exceptions import DatabaseError
 from llm_common.ledger.protocol import Ledger
 from llm_common.models import Outcome, PlannedCall, Reservation
@@ -77,4 +77,4 @@ class PaidCall:
 
     def _to_its_end(self, work: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
         # A task of its own costs as much CPU as all that a ledger in memory does.
-        return uninterrupted(work) if self.ledger.waits else work
+        return run_shielded(work) if self.ledger.waits else work

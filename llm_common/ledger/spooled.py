@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.db.functions.ledger import Entry, LedgerFunctions, Limit
 from llm_common.db.retry import again
 from llm_common.db.transport import Json
@@ -192,13 +192,11 @@ class SpooledLedger:
             return await self._ask(work)
 
     async def _reserve(self, held: HeldCall, *, covered_nano: int) -> Entry:
-        await uninterrupted(
-            asyncio.to_thread(self._spool.reserve, held.call, covered_nano=covered_nano, **_facts(held))
-        )
+        await run_shielded(asyncio.to_thread(self._spool.reserve, held.call, covered_nano=covered_nano, **_facts(held)))
         return self._later(0)
 
     async def _append(self, operation: Operation, call_id: str, **facts: Json) -> None:
-        await uninterrupted(asyncio.to_thread(self._spool.append, operation, call_id, **facts))
+        await run_shielded(asyncio.to_thread(self._spool.append, operation, call_id, **facts))
 
     async def _holds(self, call_id: str) -> bool:
         return await asyncio.to_thread(self._spool.holds, call_id)

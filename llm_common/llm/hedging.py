@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 
 __all__ = ["first_answer"]
 
@@ -35,7 +35,7 @@ async def first_answer(
             legs.append(asyncio.create_task(hedge()))
         return await _winner(legs, is_over)
     finally:
-        await uninterrupted(_end(legs))
+        await run_shielded(_end(legs))
 
 
 async def _winner(legs: "list[asyncio.Task[T | None]]", is_over: Callable[[], bool]) -> T | None:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from llm_common._runtime.bounded_gather import bounded_gather
 from llm_common._runtime.per_loop import PerLoop
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.cost_tracker import CostTracker
 from llm_common.db.database import Database
 from llm_common.db.functions.runs import ClaimedRun, Lease
@@ -78,7 +78,7 @@ class RunExecutor(Generic[A]):
             return claimed
 
         try:
-            return await self._result(await uninterrupted(taken()), worker, on_event, capacity)
+            return await self._result(await run_shielded(taken()), worker, on_event, capacity)
         except RunFencedError:
             raise  # the run is another worker's, and so is its end
         except (asyncio.CancelledError, Exception) as error:
@@ -108,7 +108,7 @@ class RunExecutor(Generic[A]):
         await session.emit("run_started")
         evidence, part_results = await self._leases.get().while_held(lease, self._analyse(subject, session, capacity))
         critique = merge_critiques(part_results)
-        completed = await uninterrupted(
+        completed = await run_shielded(
             self._db.runs.complete(
                 lease,
                 analysis=result_json(subject, evidence, part_results),
@@ -150,7 +150,7 @@ class RunExecutor(Generic[A]):
             return
         run, lease = claimed.run, self._lease(claimed, worker)
         try:
-            became = await uninterrupted(self._ended(lease, ends(error, run.attempts), told(error)))
+            became = await run_shielded(self._ended(lease, ends(error, run.attempts), told(error)))
             error.add_note(f"run {run.id} is {became}; it goes on from its last finished step")
         except LLMCommonError as lost:
             error.add_note(f"how run {run.id} ended could not be stored ({lost}), so it ends when its lease does")

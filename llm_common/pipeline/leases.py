@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.db.database import Database
 from llm_common.db.functions.runs import Lease, LeaseState
 from llm_common.exceptions import RunCancelledError, RunFencedError
@@ -77,7 +77,7 @@ class LeaseKeeper:
         finally:
             working.cancel()
             # A call under way is settled before anybody else may write to the run.
-            await uninterrupted(asyncio.wait({working}))
+            await run_shielded(asyncio.wait({working}))
             await self._let_go(held)
         if held.lost.done() and working.cancelled():
             raise held.lost.result()
@@ -99,7 +99,7 @@ class LeaseKeeper:
             # Waited for, because it may be in the middle of a statement: its connection is closed before the loop is.
             self._beating = None
             beating.cancel()
-            await uninterrupted(asyncio.wait({beating}))
+            await run_shielded(asyncio.wait({beating}))
 
     async def _beat(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.cost_tracker import CostTracker
 from llm_common.db.database import Database
 from llm_common.db.functions.ledger import outcome_json
@@ -157,7 +157,7 @@ class RunSession:
         await emit(self._on_event, PipelineEvent(kind=kind, run_id=self.id, **fields))
 
     async def _save(self, step: StepOutput) -> LeaseState:
-        return await uninterrupted(self._db.runs.save_step(self._lease, step))
+        return await run_shielded(self._db.runs.save_step(self._lease, step))
 
 
 def _storable(text: str | None) -> str | None:

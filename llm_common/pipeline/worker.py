@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.db.functions.queue import ClaimedBatch
 from llm_common.db.functions.runs import ClaimedRun
 from llm_common.exceptions import DatabaseUnavailableError, InvalidInputError, LLMCommonError, RunFencedError
@@ -94,12 +94,12 @@ class Worker:
             while not self._stopping.is_set():
                 free = self._pace.slots(self._concurrency) - len(self._running)
                 if free > 0 and time.monotonic() >= self._pace.next_at:
-                    batch = await uninterrupted(self._take(free))
+                    batch = await run_shielded(self._take(free))
                     if is_done(batch):
                         return
                 await self._something_happens()
         finally:
-            await uninterrupted(self._give_back())
+            await run_shielded(self._give_back())
 
     async def _take(self, free: int) -> ClaimedBatch:
         """Claim and begin, in one go: a cancellation in between would leave runs that nobody works on."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from llm_common._runtime.outage import Outage
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.db.functions.search_cache import SearchCacheFunctions
 from llm_common.db.transport import Json
 from llm_common.exceptions import DatabaseError, SearchError
@@ -127,7 +127,7 @@ class PostgresCache:
             yield
         except BaseException:
             with suppress(DatabaseError):  # logged by the outage; the lease ends by itself
-                await uninterrupted(self._outage.call(lambda: self._functions.release(lease.key, lease.token)))
+                await run_shielded(self._outage.call(lambda: self._functions.release(lease.key, lease.token)))
             raise
         finally:
             renewing.cancel()

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.exceptions import ConfigurationError, InvalidInputError, PipelineError
 from llm_common.pipeline.batch import Execute
 from llm_common.pipeline.engines.base import QueuedPipeline
@@ -81,7 +81,7 @@ class RayEngine:
             await crew.is_ready()
             yield execute
         finally:
-            await uninterrupted(crew.close())
+            await run_shielded(crew.close())
 
 
 class _Crew:

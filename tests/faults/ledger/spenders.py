@@ -20,7 +20,7 @@ from uuid import uuid4
 from psycopg_pool import AsyncConnectionPool
 from supabase import create_async_client
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import run_shielded
 from llm_common.cost_tracker import CostTracker
 from llm_common.exceptions import BudgetExceededError
 from llm_common.models import Budget, CallStatus, Outcome, PlannedCall, Reservation
@@ -113,7 +113,7 @@ class _Process:
             await self._settle(reservation, "cancelled")
             return
         if fate == "unsent":
-            await uninterrupted(self._payer.release(reservation))
+            await run_shielded(self._payer.release(reservation))
         else:
             await self._settle(reservation, status)
 
@@ -125,10 +125,10 @@ class _Process:
             reserved.append(await self._payer.reserve(planned))
 
         try:
-            await uninterrupted(reserve())
+            await run_shielded(reserve())
         except asyncio.CancelledError:
             for reservation in reserved:
-                await uninterrupted(self._payer.release(reservation))
+                await run_shielded(self._payer.release(reservation))
             raise
         return reserved[0]
 
@@ -136,7 +136,7 @@ class _Process:
         cost = self._chance.randint(1, BOUND_NANO)
         self._told["spent_nano"] += cost
         outcome = Outcome(model="m", provider="x", cost_nano=cost, price_source="map", status=status)
-        await uninterrupted(self._payer.settle(reservation, outcome))
+        await run_shielded(self._payer.settle(reservation, outcome))
 
 
 async def _main(number: int, ledger: str, where: str, tasks: int, calls: int, limit_nano: int) -> None:

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from llm_common._runtime.shielding import uninterrupted
+from llm_common._runtime.shielding import pause, run_shielded
 
 
 async def test_the_result_and_the_error_come_through():
@@ -14,9 +14,9 @@ async def test_the_result_and_the_error_come_through():
     async def bad() -> None:
         raise ValueError("no")
 
-    assert await uninterrupted(good()) == 7
+    assert await run_shielded(good()) == 7
     with pytest.raises(ValueError, match="no"):
-        await uninterrupted(bad())
+        await run_shielded(bad())
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -28,7 +28,7 @@ async def test_the_work_is_finished_before_a_cancellation_is_raised(times):
         await go.wait()
         done.set()
 
-    task = asyncio.create_task(uninterrupted(work()))
+    task = asyncio.create_task(run_shielded(work()))
     for _ in range(times):
         await asyncio.sleep(0)
         task.cancel()
@@ -47,9 +47,36 @@ async def test_a_failure_of_the_work_is_told_with_the_cancellation():
         await asyncio.sleep(0.01)
         raise ValueError("not settled")
 
-    task = asyncio.create_task(uninterrupted(work()))
+    task = asyncio.create_task(run_shielded(work()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_work_that_pauses_hears_of_a_cancellation():
+    """Also from within shielded work of its own: the pause ends at once and says why, so that it can come to an end."""
+    heard: list[bool] = []
+
+    async def work() -> None:
+        heard.append(await pause(0.0))
+        heard.append(await pause(600.0))
+
+    task = asyncio.create_task(run_shielded(run_shielded(work())))
+    while not heard:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert heard == [False, True]
+
+
+async def test_a_pause_elsewhere_is_a_sleep():
+    """Who is not shielded is cancelled as ever."""
+    assert await pause(0.0) is False
+    task = asyncio.create_task(pause(600.0))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
