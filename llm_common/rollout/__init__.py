@@ -1,6 +1,9 @@
 """Percentage rollouts: who gets the new path, and when it is taken back."""
 
-from llm_common.rollout.assignment import Guardrail, Unit
-from llm_common.rollout.rollout import ArmStats, RolledBack, Rollout, RolloutFlag, RolloutReport
+from llm_common.db.functions.rollout import ArmStats, RolloutFlag, RolloutReport
+from llm_common.rollout.assignment import Unit
+from llm_common.rollout.guard import RolledBack
+from llm_common.rollout.guardrail import Guardrail
+from llm_common.rollout.rollout import Rollout
 
 __all__ = ["ArmStats", "Guardrail", "RolledBack", "Rollout", "RolloutFlag", "RolloutReport", "Unit"]

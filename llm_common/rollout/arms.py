@@ -9,9 +9,11 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
+from llm_common._runtime.per_loop import PerLoop
 from llm_common.db.functions.rollout import Arm, ArmOutcome
 from llm_common.exceptions import BudgetExceededError, RunCancelledError
 from llm_common.money import to_nano
+from llm_common.rollout.recorder import OutcomeRecorder
 
 __all__ = ["NOT_THE_PATHS_FAULT", "Arms", "cost_usd_of"]
 
@@ -29,13 +31,13 @@ def cost_usd_of(result: object) -> Decimal | None:
 
 
 class Arms:
-    """Calls, timed and priced. `note` takes each outcome at once, without waiting."""
+    """Calls, timed and priced. The loop's recorder takes each outcome at once, without waiting."""
 
     def __init__(
-        self, flag: str, note: Callable[[ArmOutcome], None], cost_of: Callable[[object], Decimal | None]
+        self, flag: str, recorders: PerLoop[OutcomeRecorder], cost_of: Callable[[object], Decimal | None]
     ) -> None:
         self._flag = flag
-        self._note = note
+        self._recorders = recorders
         self._cost_of = cost_of
 
     async def live(self, arm: Arm, call: Callable[[], Awaitable[T]], epoch: int | None) -> T:
@@ -48,9 +50,9 @@ class Arms:
         except NOT_THE_PATHS_FAULT:
             raise
         except Exception as error:
-            self._note(self._outcome(epoch, arm, began, error, ok=False))
+            self._recorders.get().add(self._outcome(epoch, arm, began, error, ok=False))
             raise
-        self._note(self._outcome(epoch, arm, began, result, ok=True))
+        self._recorders.get().add(self._outcome(epoch, arm, began, result, ok=True))
         return result
 
     async def shadow(
@@ -69,14 +71,14 @@ class Arms:
         except NOT_THE_PATHS_FAULT:
             return
         except Exception as error:  # noqa: BLE001 (it becomes an outcome; nobody waits for it)
-            self._note(replace(self._outcome(epoch, "new", began, error, ok=False), shadow=True))
+            self._recorders.get().add(replace(self._outcome(epoch, "new", began, error, ok=False), shadow=True))
             return
         outcome = replace(self._outcome(epoch, "new", began, result, ok=True), shadow=True)
         try:
             outcome = replace(outcome, compared=True, difference=_difference(expected, result, compare))
         except Exception as error:  # noqa: BLE001 (the host's comparison; nobody waits for it)
             _log.warning("rollout %s: two results cannot be compared (%s)", self._flag, type(error).__name__)
-        self._note(outcome)
+        self._recorders.get().add(outcome)
 
     def _outcome(self, epoch: int, arm: Arm, began: float, result: object, *, ok: bool) -> ArmOutcome:
         seconds = time.monotonic() - began

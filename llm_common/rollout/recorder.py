@@ -4,10 +4,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
 
 from llm_common.db.functions.rollout import ArmOutcome
 from llm_common.exceptions import LLMCommonError
+from llm_common.rollout.guard import RolloutGuard
 
 __all__ = ["OutcomeRecorder"]
 
@@ -24,9 +24,9 @@ class OutcomeRecorder:
     After a failure it pauses for `pause` seconds, and what it could not write is kept for the next attempt.
     """
 
-    def __init__(self, name: str, write: Callable[[Sequence[ArmOutcome]], Awaitable[None]], pause: float) -> None:
-        self._name = name
-        self._write = write
+    def __init__(self, guard: RolloutGuard, pause: float) -> None:
+        self._guard = guard
+        self._name = guard.flag
         self._pause = pause
         self._pending: deque[ArmOutcome] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -68,7 +68,7 @@ class OutcomeRecorder:
         while self._pending:
             batch = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
             try:
-                await self._write(batch)
+                await self._guard.record(batch)
             except LLMCommonError as error:
                 room = _MOST_PENDING - len(self._pending)
                 self._pending.extendleft(reversed(batch[-room:] if room else ()))

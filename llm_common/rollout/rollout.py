@@ -5,47 +5,33 @@ answer = await rollout.run_or_fall_back(user_id, new=lambda: analyse(bill), old=
 """
 
 import asyncio
-import inspect
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Self, TypeVar
 
 from llm_common._runtime.per_loop import PerLoop
 from llm_common.db.database import Database, DatabaseSource
-from llm_common.db.functions.rollout import ArmOutcome, ArmStats, RolloutFlag, RolloutReport
-from llm_common.exceptions import InvalidInputError, LLMCommonError
+from llm_common.db.functions.rollout import RolloutReport
+from llm_common.exceptions import InvalidInputError
 from llm_common.rollout.arms import NOT_THE_PATHS_FAULT, Arms, cost_usd_of
-from llm_common.rollout.assignment import (
-    Guardrail,
-    Unit,
-    checked_percentage,
-    host_setting,
-    is_in,
-    percentage_in_force,
-    should_roll_back,
-)
+from llm_common.rollout.assignment import Unit, checked_percentage, is_in
+from llm_common.rollout.environment import host_setting, percentage_in_force
 from llm_common.rollout.flag_cache import FlagCache
+from llm_common.rollout.guard import FlagStore, RolledBack, RolloutGuard
+from llm_common.rollout.guardrail import Guardrail
+from llm_common.rollout.local_flags import LocalFlags
 from llm_common.rollout.recorder import OutcomeRecorder
 
-__all__ = ["ArmStats", "Guardrail", "RolledBack", "Rollout", "RolloutFlag", "RolloutReport", "Unit"]
+__all__ = ["Rollout"]
 
 T = TypeVar("T")
 _log = logging.getLogger("llm_common.rollout")
 
 _FLUSH_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RolledBack:
-    """A rollback that this process decided."""
-
-    flag: str
-    reason: str
-    at: datetime
+_LONGEST_NAME = 200
 
 
 class Rollout:
@@ -53,13 +39,18 @@ class Rollout:
 
     Who decides, the strongest first:
 
-    1. `<FLAG>=false` in the environment: off, whatever else is said.
+    1. A switch that is off in the environment, or a value there that cannot be read: off, whatever else is said.
     2. A rollback: off in every process, until `reset`. `pause` likewise, until `resume`.
     3. `set_percentage`: what the database says.
-    4. `<FLAG>_PERCENTAGE` in the environment, then `percentage=` in code; without either, 100 where
-       `<FLAG>=true`, else 0.
+    4. The environment: the first that is set of `USE_<FLAG>_PERCENTAGE`, `USE_<FLAG>`, `ENABLE_<FLAG>`,
+       `<FLAG>_PERCENTAGE` and `<FLAG>`. A switch that is on means the percentage in code, or 100 without one.
+    5. `percentage=` in code, else 0.
 
-    For another name of the variables pass `switch_variable` and `percentage_variable`. The environment is read once.
+    For other names of the variables pass `switch_variable` and `percentage_variable`. The environment is read once;
+    with `strict` a value that cannot be read is a `ConfigurationError` instead of a warning and "off".
+
+    `Rollout("flag")` and `Rollout(None, "flag")` work without any database: what is set and recorded, and a rollback,
+    then hold within the process, and one warning says so.
 
     A unit is in by Unleash's hash of `group` (the flag's name unless given) and unit: always the same answer, and a
     higher percentage only adds units. The flag is read every `ttl` seconds at most; while the database is down
@@ -72,14 +63,15 @@ class Rollout:
 
     def __init__(
         self,
-        db: DatabaseSource,
-        flag: str,
+        db: "DatabaseSource | None",
+        flag: str | None = None,
         *,
         percentage: int | None = None,
         group: str | None = None,
         switch_variable: str | None = None,
         percentage_variable: str | None = None,
         environ: Mapping[str, str] | None = None,
+        strict: bool = False,
         guardrail: Guardrail | None = None,
         ttl: float = 5.0,
         max_shadows: int = 10,
@@ -87,8 +79,9 @@ class Rollout:
         cost_of: Callable[[object], Decimal | None] = cost_usd_of,
         on_rollback: Callable[[RolledBack], Awaitable[None] | None] | None = None,
     ) -> None:
-        if not flag.strip() or "\0" in flag:
-            raise InvalidInputError(f"a flag needs a name, such as USE_NEW_LLM_FRAMEWORK, not {flag!r}")
+        if flag is None and isinstance(db, str):
+            db, flag = None, db
+        flag = _checked_name(flag)
         self._flag = flag
         self._group = group or flag
         self._host = host_setting(
@@ -97,16 +90,19 @@ class Rollout:
             os.environ if environ is None else environ,
             switch_variable=switch_variable,
             percentage_variable=percentage_variable,
+            strict=strict,
         )
-        self._rule = guardrail or Guardrail()
         self._max_shadows = max_shadows
         self._shadow_timeout = shadow_timeout
-        self._on_rollback = on_rollback
-        self._db = Database.of(db)
+        self._db = None if db is None else Database.of(db)
         self._opened_here = self._db is not db
-        self._cache = FlagCache(flag, self._read_flag, ttl)
-        self._arms = Arms(flag, self._note, cost_of)
-        self._recorders = PerLoop(lambda: OutcomeRecorder(flag, self._record, pause=ttl))
+        self._store: FlagStore = LocalFlags() if self._db is None else self._db.rollout
+        if self._db is None:
+            _log.warning("rollout %s has no database: its percentage and guardrails hold within this process", flag)
+        self._cache = FlagCache(flag, partial(self._store.get, flag), ttl)
+        self._guard = RolloutGuard(flag, self._store, self._cache, guardrail or Guardrail(), on_rollback)
+        self._recorders = PerLoop(lambda: OutcomeRecorder(self._guard, pause=ttl))
+        self._arms = Arms(flag, self._recorders, cost_of)
         self._shadows: PerLoop[set[asyncio.Task[None]]] = PerLoop(set)
 
     async def enabled(self, unit: Unit) -> bool:
@@ -166,15 +162,15 @@ class Rollout:
     async def set_percentage(self, percentage: int | None) -> None:
         """Give the new path to so many percent (0 to 100), in all processes; None: as environment and code say."""
         share = None if percentage is None else checked_percentage(percentage)
-        self._cache.put(await self._db.rollout.set_percentage(self._flag, share))
+        self._cache.put(await self._store.set_percentage(self._flag, share))
 
     async def pause(self) -> None:
         """Everybody gets the old path until `resume`; the percentage is kept."""
-        self._cache.put(await self._db.rollout.set_enabled(self._flag, enabled=False))
+        self._cache.put(await self._store.set_enabled(self._flag, enabled=False))
 
     async def resume(self) -> None:
         """Undo `pause`. A rollback stays."""
-        self._cache.put(await self._db.rollout.set_enabled(self._flag, enabled=True))
+        self._cache.put(await self._store.set_enabled(self._flag, enabled=True))
 
     async def reset(self, percentage: int | None) -> None:
         """Undo a rollback, once its reason is mended, and begin again at so many percent (None: as the host says).
@@ -182,17 +178,11 @@ class Rollout:
         What was recorded before no longer counts.
         """
         share = None if percentage is None else checked_percentage(percentage)
-        self._cache.put(await self._db.rollout.reset(self._flag, share))
+        self._cache.put(await self._store.reset(self._flag, share))
 
     async def report(self) -> RolloutReport:
         """The flag as the database has it, and both paths' figures in the guardrail's window."""
-        rule = self._rule
-        return await self._db.rollout.report(
-            self._flag,
-            newest=rule.window_calls,
-            max_age_seconds=rule.window_seconds,
-            slow_ratio=rule.latency_ratio,
-        )
+        return await self._guard.report()
 
     async def flush(self) -> None:
         """Wait until what was recorded so far is stored (and judged), at most 5 seconds."""
@@ -209,7 +199,7 @@ class Rollout:
         if recorder is not None:
             await recorder.aclose(_FLUSH_SECONDS)
         await self._cache.aclose()
-        if self._opened_here:
+        if self._db is not None and self._opened_here:
             await self._db.aclose()
 
     async def __aenter__(self) -> Self:
@@ -218,9 +208,6 @@ class Rollout:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _read_flag(self) -> RolloutFlag:
-        return await self._db.rollout.get(self._flag)
-
     async def _decide(self, unit: Unit) -> tuple[bool, int | None]:
         """Whether the unit is in, and the epoch of its outcome (None while nobody is in: nothing to compare)."""
         flag = None if self._host.killed else await self._cache.get()
@@ -228,39 +215,8 @@ class Rollout:
         epoch = flag.epoch if flag is not None and percentage > 0 else None
         return is_in(self._group, unit, percentage), epoch
 
-    def _note(self, outcome: ArmOutcome) -> None:
-        self._recorders.get().add(outcome)
 
-    async def _record(self, outcomes: Sequence[ArmOutcome]) -> None:
-        rule = self._rule
-        report = await self._db.rollout.record(
-            self._flag,
-            outcomes,
-            newest=rule.window_calls,
-            max_age_seconds=rule.window_seconds,
-            slow_ratio=rule.latency_ratio,
-        )
-        self._cache.put(report.flag)
-        reason = should_roll_back(report.new, report.old, rule)
-        if reason is not None and report.flag.rolled_back_at is None:
-            await self._roll_back(report.flag.epoch, reason)
-
-    async def _roll_back(self, epoch: int, reason: str) -> None:
-        try:
-            flag = await self._db.rollout.latch(self._flag, epoch, reason)
-        except LLMCommonError as error:
-            # Not raised: the outcomes are stored, and must not be stored again. The next ones come to the same end.
-            _log.warning("rollout %s: should be rolled back (%s), which failed: %s", self._flag, reason, error)
-            return
-        if flag is None or flag.rolled_back_at is None:
-            return
-        self._cache.put(flag)
-        _log.error("rollout %s: rolled back, everybody gets the old path: %s", self._flag, reason)
-        if self._on_rollback is None:
-            return
-        try:
-            waiting = self._on_rollback(RolledBack(self._flag, reason, flag.rolled_back_at))
-            if inspect.isawaitable(waiting):
-                await waiting
-        except Exception:  # noqa: BLE001 (the host's function, in the background)
-            _log.exception("rollout %s: on_rollback failed; the rollback stands", self._flag)
+def _checked_name(flag: str | None) -> str:
+    if not flag or not flag.strip() or len(flag) > _LONGEST_NAME or "://" in flag or not flag.isprintable():
+        raise InvalidInputError(f"a flag needs a name such as USE_NEW_LLM_FRAMEWORK, not {flag!r:.60}")
+    return flag

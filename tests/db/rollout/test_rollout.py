@@ -393,3 +393,30 @@ async def test_the_api_roles_of_supabase_reach_nothing(dsn):
 @pytest.fixture(autouse=True)
 def _log_level(caplog):
     caplog.set_level(logging.WARNING, "llm_common.rollout")
+
+
+async def test_a_store_in_the_process_answers_as_sql_does(db):
+    """The same flags, figures and latches come out of both."""
+    from llm_common.db.functions.rollout import ArmOutcome
+    from llm_common.rollout.local_flags import LocalFlags
+
+    async def story(store):
+        said = [await store.get("f"), await store.set_percentage("f", 10), await store.set_enabled("f", enabled=False)]
+        said += [
+            await store.reset("f", None),
+            await store.latch("f", 1, "late"),
+            await store.set_enabled("f", enabled=True),
+        ]
+        outcomes = [
+            ArmOutcome(epoch=n % 3, arm=arm, ok=n % 4 > 0, seconds=n / 7, cost_nano=n * 1000 if n % 5 else None)
+            for n in range(40)
+            for arm in ("new", "old")
+        ]
+        window = {"newest": 30, "max_age_seconds": 60, "slow_ratio": 1.1}
+        said += [await store.record("f", outcomes, **window), await store.report("f", **window)]
+        latched = await store.latch("f", 2, "slow")
+        again = await store.latch("f", 2, "slow")
+        return said, latched.rollback_reason, latched.epoch, again
+
+    in_sql, here = await story(db.rollout), await story(LocalFlags())
+    assert in_sql == here

@@ -11,17 +11,13 @@ from hypothesis import strategies as st
 
 from llm_common.db.functions.rollout import ArmOutcome, ArmStats, RolloutFlag
 from llm_common.exceptions import ConfigurationError, DatabaseUnavailableError, InvalidInputError
-from llm_common.rollout.assignment import (
-    Guardrail,
-    HostSetting,
-    bucket,
-    host_setting,
-    is_in,
-    percentage_in_force,
-    should_roll_back,
-    wilson_lower_bound,
-)
+from llm_common.rollout import Guardrail
+from llm_common.rollout.assignment import bucket, is_in
+from llm_common.rollout.environment import HostSetting, host_setting, percentage_in_force
 from llm_common.rollout.flag_cache import FlagCache
+from llm_common.rollout.guard import RolloutGuard
+from llm_common.rollout.guardrail import rollback_reason, wilson_lower_bound
+from llm_common.rollout.local_flags import LocalFlags
 from llm_common.rollout.recorder import OutcomeRecorder
 
 FLAG = "USE_NEW_LLM_FRAMEWORK"
@@ -98,11 +94,43 @@ def test_the_environment_wins_over_code(environ, in_code, killed, percentage):
     assert host_setting(FLAG, in_code, environ) == HostSetting(killed, percentage)
 
 
+ORDER = ["USE_X_Y_PERCENTAGE", "USE_X_Y", "ENABLE_X_Y", "X_Y_PERCENTAGE", "X_Y"]
+
+
+@pytest.mark.parametrize("position", range(5))
+def test_the_first_variable_that_is_set_wins(position):
+    """USE_..._PERCENTAGE, USE_..., ENABLE_..., ..._PERCENTAGE, then the bare name; an empty one is not set."""
+    values = {name: "30" if name.endswith("PERCENTAGE") else "true" for name in ORDER}
+    expected = {name: 30 if name.endswith("PERCENTAGE") else 100 for name in ORDER}
+    set_here = {name: " " if index < position else values[name] for index, name in enumerate(ORDER)}
+    found = host_setting("x-y", None, set_here)
+    assert (found.percentage, found.source, found.killed) == (expected[ORDER[position]], ORDER[position], False)
+
+
+@pytest.mark.parametrize(
+    ("environ", "setting"),
+    [
+        ({"USE_X_Y": "true", "X_Y": "false"}, HostSetting(False, 100)),
+        ({"USE_X_Y": "false", "X_Y_PERCENTAGE": "50"}, HostSetting(True, 0)),
+        ({"USE_X_Y_PERCENTAGE": "50", "USE_X_Y": "off"}, HostSetting(True, 50)),
+        ({"ENABLE_X_Y": "no", "X_Y": "true"}, HostSetting(True, 0)),
+        ({"USE_X_Y_PERCENTAGE": "0", "X_Y": "true"}, HostSetting(False, 0)),
+        ({"USE_X_Y_PERCENTAGE": "\u0663"}, HostSetting(True, 0)),
+        ({"USE_X_Y_PERCENTAGE": "9" * 5_000}, HostSetting(True, 0)),
+    ],
+)
+def test_a_switch_kills_what_stands_beside_it(environ, setting):
+    """Off is off for its own percentage and for what is weaker; a stronger variable is not overruled."""
+    assert host_setting("x-y", None, environ) == setting
+
+
 def test_variables_can_have_other_names():
     """A flag of any name finds its variables, the derived ones or those that are named."""
     assert host_setting("new-pipeline", None, {"NEW_PIPELINE_PERCENTAGE": "7"}).percentage == 7
     named = {"switch_variable": "ENABLE_NEW_LLM_PIPELINE", "percentage_variable": "SHARE"}
     assert host_setting(FLAG, None, {"ENABLE_NEW_LLM_PIPELINE": "no", "SHARE": "9"}, **named) == HostSetting(True, 9)
+    assert host_setting(FLAG, None, {"SHARE": "9"}, percentage_variable="SHARE").percentage == 9
+    assert host_setting(FLAG, None, {f"USE_{FLAG}": "1"}, **named).percentage == 0
 
 
 @pytest.mark.parametrize(
@@ -114,10 +142,13 @@ def test_variables_can_have_other_names():
         ({f"{FLAG}_PERCENTAGE": "12.5"}, f"{FLAG}_PERCENTAGE"),
     ],
 )
-def test_a_variable_that_cannot_be_read_is_named(environ, variable):
-    """A typing error in the environment is an error at the start, with the variable's name."""
+def test_a_variable_that_cannot_be_read_is_named(environ, variable, caplog):
+    """A typing error in the environment is one warning and "off"; where the host wants it, an error at the start."""
     with pytest.raises(ConfigurationError, match=variable):
-        host_setting(FLAG, None, environ)
+        host_setting(FLAG, None, environ, strict=True)
+    assert host_setting(FLAG, 40, environ) == HostSetting(True, 40)
+    [warning] = caplog.records
+    assert variable in warning.getMessage()
 
 
 @pytest.mark.parametrize("percentage", [-1, 101, True, 5.5, "5"])
@@ -166,14 +197,14 @@ def test_wilsons_bound_is_the_textbooks():
 
 def test_a_healthy_arm_goes_on():
     """Two arms alike, with a few errors each, are no reason."""
-    assert should_roll_back(HEALTHY, HEALTHY, RULE) is None
-    assert should_roll_back(ArmStats(), ArmStats(), RULE) is None
+    assert rollback_reason(HEALTHY, HEALTHY, RULE) is None
+    assert rollback_reason(ArmStats(), ArmStats(), RULE) is None
 
 
 def test_few_calls_are_no_evidence():
     """19 failures of 19 wait for the 20th call; with it the answer is clear."""
-    assert should_roll_back(ArmStats(calls=19, errors=19), ArmStats(), RULE) is None
-    assert should_roll_back(ArmStats(calls=20, errors=20), ArmStats(), RULE) == (
+    assert rollback_reason(ArmStats(calls=19, errors=19), ArmStats(), RULE) is None
+    assert rollback_reason(ArmStats(calls=20, errors=20), ArmStats(), RULE) == (
         "20 of the last 20 calls failed; 5.0% is allowed"
     )
 
@@ -181,20 +212,20 @@ def test_few_calls_are_no_evidence():
 def test_a_slow_arm_is_rolled_back():
     """A fifth of the calls beyond 1.5 times the old P95 is a reason; 7 % of 100 may be chance."""
     slow = ArmStats(calls=100, succeeded=100, p95_seconds=4.0, slow=20)
-    assert "P95 latency is 4 s against 1 s" in (should_roll_back(slow, HEALTHY, RULE) or "")
-    assert should_roll_back(ArmStats(calls=100, succeeded=100, p95_seconds=4.0, slow=7), HEALTHY, RULE) is None
+    assert "P95 latency is 4 s against 1 s" in (rollback_reason(slow, HEALTHY, RULE) or "")
+    assert rollback_reason(ArmStats(calls=100, succeeded=100, p95_seconds=4.0, slow=7), HEALTHY, RULE) is None
     few = ArmStats(calls=49, succeeded=49, p95_seconds=1.0)
-    assert should_roll_back(slow, few, RULE) is None
+    assert rollback_reason(slow, few, RULE) is None
 
 
 def test_a_dear_arm_is_rolled_back():
     """Twice the cost per call is a reason where both arms' costs are known well enough."""
     dear = ArmStats(calls=100, succeeded=100, priced=100, mean_cost_nano=2e6, sd_cost_nano=5e5)
-    assert "$0.002000 against $0.001000" in (should_roll_back(dear, HEALTHY, RULE) or "")
+    assert "$0.002000 against $0.001000" in (rollback_reason(dear, HEALTHY, RULE) or "")
     spread = ArmStats(calls=100, succeeded=100, priced=100, mean_cost_nano=2e6, sd_cost_nano=4e6)
-    assert should_roll_back(spread, HEALTHY, RULE) is None
-    assert should_roll_back(dear, ArmStats(calls=100, succeeded=100, priced=0), RULE) is None
-    assert should_roll_back(dear, ArmStats(calls=100, priced=100, mean_cost_nano=0.0, sd_cost_nano=0.0), RULE) is None
+    assert rollback_reason(spread, HEALTHY, RULE) is None
+    assert rollback_reason(dear, ArmStats(calls=100, succeeded=100, priced=0), RULE) is None
+    assert rollback_reason(dear, ArmStats(calls=100, priced=100, mean_cost_nano=0.0, sd_cost_nano=0.0), RULE) is None
 
 
 @pytest.mark.slow
@@ -212,7 +243,7 @@ def _is_rolled_back(chance: random.Random, true_rate: float) -> bool:
     window: deque[bool] = deque(maxlen=RULE.window_calls)
     for _ in range(1000):
         window.append(chance.random() < true_rate)
-        if should_roll_back(ArmStats(calls=len(window), errors=sum(window)), ArmStats(), RULE):
+        if rollback_reason(ArmStats(calls=len(window), errors=sum(window)), ArmStats(), RULE):
             return True
     return False
 
@@ -237,6 +268,23 @@ def test_a_guardrail_that_makes_no_sense_is_refused(wrong):
 # What holds when the database does not
 
 
+class Written(LocalFlags):
+    """A store that passes each batch to `write` first."""
+
+    def __init__(self, write) -> None:
+        super().__init__()
+        self._write = write
+
+    async def record(self, flag, outcomes, **window):
+        await self._write(outcomes)
+        return await super().record(flag, outcomes, **window)
+
+
+def recorder_of(write) -> OutcomeRecorder:
+    store = Written(write)
+    return OutcomeRecorder(RolloutGuard(FLAG, store, FlagCache(FLAG, lambda: store.get(FLAG), 60), RULE), pause=60)
+
+
 def outcome(seconds: float = 0.0) -> ArmOutcome:
     return ArmOutcome(epoch=1, arm="new", ok=True, seconds=seconds)
 
@@ -250,7 +298,7 @@ async def test_one_round_trip_takes_what_has_gathered():
         batches.append([o.seconds for o in outcomes])
         await gate.wait()
 
-    recorder = OutcomeRecorder(FLAG, write, pause=60)
+    recorder = recorder_of(write)
     recorder.add(outcome(0))
     await asyncio.sleep(0)
     for n in range(1, 151):
@@ -271,7 +319,7 @@ async def test_outcomes_survive_an_outage_in_bounds(caplog):
         if down:
             raise DatabaseUnavailableError("gone")
 
-    recorder = OutcomeRecorder(FLAG, write, pause=60)
+    recorder = recorder_of(write)
     for n in range(1500):
         recorder.add(outcome(n))
         await asyncio.sleep(0)
@@ -289,7 +337,7 @@ async def test_what_was_never_recorded_is_said(caplog):
     async def write(outcomes):
         raise DatabaseUnavailableError("gone")
 
-    recorder = OutcomeRecorder(FLAG, write, pause=60)
+    recorder = recorder_of(write)
     recorder.add(outcome())
     await recorder.aclose(5)
     assert "1 outcomes were never recorded" in caplog.text
