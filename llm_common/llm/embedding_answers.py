@@ -17,7 +17,8 @@ from pydantic_core import to_json
 
 from llm_common.exceptions import InvalidAnswerError
 from llm_common.llm.error_parsing import error_in
-from llm_common.llm.response_parsing import reported, unreadable
+from llm_common.llm.json_text import unreadable
+from llm_common.llm.response_parsing import reported
 from llm_common.llm.token_usage import cost_in, usage_in
 from llm_common.llm.wire import EmbeddingRequest, WireVectors
 
@@ -54,8 +55,8 @@ def vectors_in(request: EmbeddingRequest, payload: Json, headers: Mapping[str, s
     answered_by, request_id = payload.get("model"), headers.get("x-request-id")
     return WireVectors(
         vectors=tuple(whole),
-        usage=usage_in(payload),
-        cost_usd=cost_in(payload),
+        usage=usage if (usage := usage_in(payload)) and usage.prompt_tokens else None,
+        cost_usd=cost_in(payload, request.route.provider),
         answered_by=answered_by if isinstance(answered_by, str) and answered_by else request.route.name,
         request_id=request_id or None,
     )
@@ -105,5 +106,5 @@ def _misfit(request: EmbeddingRequest, payload: Json, problem: str) -> InvalidAn
     shown = {**payload, "data": cast("list[object]", data)[:1]} if isinstance(data, list) else payload
     error = unreadable(request.route, problem, to_json(shown, fallback=str))
     error.usage = usage_in(payload)
-    error.cost_usd = cost_in(payload) or Decimal(0)
+    error.cost_usd = cost_in(payload, request.route.provider) or Decimal(0)
     return error

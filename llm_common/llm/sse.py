@@ -1,10 +1,14 @@
 """Server-sent events, read piece by piece as they arrive. Pure.
 
-Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. Only `data` is kept: comments
-(": OPENROUTER PROCESSING"), names, ids and retry hints say nothing about an answer.
+Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. By hand: aiohttp has no reader
+of them, and httpx-sse reads httpx's responses only. Kept is `data`, and whether the event is named `error`: comments
+(": OPENROUTER PROCESSING"), other names, ids and retry hints say nothing about an answer. A bare line of JSON, as
+servers send when they fail in mid-stream, is an event of its own.
 """
 
-__all__ = ["EventReader", "EventTooLargeError"]
+from codecs import BOM_UTF8
+
+__all__ = ["ErrorData", "EventReader", "EventTooLargeError"]
 
 #: A chunk with an image in it has some megabytes; more without an end of line is not a stream of events.
 _LONGEST_EVENT = 16 * 1024 * 1024
@@ -12,6 +16,10 @@ _LONGEST_EVENT = 16 * 1024 * 1024
 
 class EventTooLargeError(ValueError):
     """One event is larger than any answer: the other side does not speak this format."""
+
+
+class ErrorData(bytes):
+    """The data of an event whose name is `error`."""
 
 
 class EventReader:
@@ -26,9 +34,14 @@ class EventReader:
         self._line_bytes = 0
         self._data: list[bytes] = []
         self._data_bytes = 0
+        self._is_error = False
+        #: What has come of a byte order mark; None once it is known whether there is one.
+        self._mark: bytes | None = b""
 
     def feed(self, received: bytes) -> list[bytes]:
         """The data of each event that `received` completes. Raises `EventTooLargeError` beyond 16 MiB."""
+        if self._mark is not None:
+            received = self._without_mark(self._mark + received)
         if b"\n" not in received and b"\r" not in received:
             self._begin_line(received)
             return []
@@ -45,7 +58,7 @@ class EventReader:
 
     def end(self) -> list[bytes]:
         """What is left when the connection closes: many servers omit the blank line after the last event."""
-        events = self._events(b"".join((*self._line, b"\n\n")))
+        events = self._events(b"".join((self._mark or b"", *self._line, b"\n\n")))
         self._line.clear()
         return events
 
@@ -55,13 +68,27 @@ class EventReader:
         for line in lines.splitlines():
             if not line:
                 if data:
-                    events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                    whole = data[0] if len(data) == 1 else b"\n".join(data)
+                    events.append(ErrorData(whole) if self._is_error else whole)
                     data.clear()
                     self._data_bytes = 0
+                self._is_error = False
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
                 self._data_bytes += len(line)
+            elif line.startswith(b"{"):
+                events.append(line)
+            elif line.startswith(b"event:"):
+                self._is_error = line[6:].strip() == b"error"
         return events
+
+    def _without_mark(self, received: bytes) -> bytes:
+        """What comes behind the one byte order mark that may stand at the very beginning."""
+        if len(received) < len(BOM_UTF8) and BOM_UTF8.startswith(received):
+            self._mark = received
+            return b""
+        self._mark = None
+        return received.removeprefix(BOM_UTF8)
 
     def _begin_line(self, piece: bytes) -> None:
         self._line.append(piece)

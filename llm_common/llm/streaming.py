@@ -24,7 +24,6 @@ from llm_common.llm.structured.partial_output import Delta, PartialOutput
 from llm_common.llm.structured.schema import SchemaMismatchError
 from llm_common.llm.wire import WireAnswer, WireChunk
 from llm_common.models import CallStatus, Completion
-from llm_common.usage import Usage
 
 __all__ = ["CompletionStream", "Delta", "Patience"]
 
@@ -279,12 +278,11 @@ class CompletionStream(Generic[T]):
 
     def _charge(self, opened: _Opened, execution: CallExecution) -> Charge:
         seen = self._seen
-        if seen.usage is not None or seen.cost_usd is not None:
-            return opened.candidate.charge(seen.usage, seen.cost_usd, bound=opened.bound)
-        # No usage came, so charge what is known to have been used, each token as short as a token can be.
-        prompt = execution.question.prompt_bound
-        used = Usage(input_tokens=prompt, output_tokens=seen.output_bytes)
-        return Charge(min(opened.bound, opened.candidate.charge(used, None, bound=opened.bound).nano), "estimate", used)
+        used, counted = seen.used(execution.question.prompt_bound)
+        charge = opened.candidate.charge(used, seen.cost_usd, bound=opened.bound)
+        if counted or seen.cost_usd is not None:
+            return charge
+        return Charge(min(opened.bound, charge.nano), "estimate", used)
 
 
 @asynccontextmanager

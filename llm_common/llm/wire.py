@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from llm_common._runtime.values import value
 from llm_common.models import ToolCall
@@ -58,6 +58,22 @@ class WireRequest:
     response_format: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    @property
+    def answers(self) -> int:
+        """How many answers are asked for at once: the caller's `n`. Only the first of them is given out."""
+        return max(self._choices(self.extra), self._choices(self.extra.get("extra_body")), 1)
+
+    @staticmethod
+    def _choices(arguments: object) -> int:
+        number = cast("Mapping[str, Any]", arguments).get("n") if isinstance(arguments, Mapping) else None
+        return number if isinstance(number, int) else 1
+
+    @property
+    def tool_names(self) -> frozenset[str]:
+        kinds = [tool.get(kind) for tool in self.tools for kind in ("function", "custom")]
+        named = [cast("Mapping[str, Any]", kind).get("name") for kind in kinds if isinstance(kind, Mapping)]
+        return frozenset(name for name in named if isinstance(name, str))
+
 
 @value
 class WireAnswer:
@@ -85,14 +101,16 @@ class ToolCallDelta:
 
 @value
 class WireChunk:
-    """One piece of a stream. `usage` and `cost_usd` come once, near the end, if they come.
+    """One piece of a stream. `usage` and `cost_usd` are what was counted up to here, if anything.
 
-    `reasoning` is not for the reader of the answer, but it is billed like one.
+    `reasoning` is not for the reader of the answer, but it is billed like one. `media`: there were pictures or sound in
+    it, which are not handed out.
     """
 
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    media: bool = False
     finish_reason: str | None = None
     usage: Usage | None = None
     cost_usd: Decimal | None = None

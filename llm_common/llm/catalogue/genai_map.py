@@ -38,6 +38,11 @@ _FIELDS = {
     "cache_write": "cache_write_mtok",
     "cache_write_1h": "cache_write_1h_mtok",
     "reasoning": "output_reasoning_mtok",
+    "input_audio": "input_audio_mtok",
+    "input_image": "input_image_mtok",
+    "cache_read_audio": "cache_audio_read_mtok",
+    "output_audio": "output_audio_mtok",
+    "output_image": "output_image_mtok",
 }
 
 _reading = fork_safe_lock()
@@ -140,6 +145,8 @@ def _rates(prices: "ModelPrice", prompt_tokens: int) -> Rates | None:
     stated = {field: _at(getattr(prices, key), prompt_tokens) for field, key in _FIELDS.items()}
     if stated["input"] is None or stated["output"] is None:
         return None
+    if stated["input_image"] is None and stated["input_audio"] is not None:
+        stated["input_image"] = stated["input"]  # as its own calculator has it
     return Rates(**{field: rate.scaleb(-6) for field, rate in stated.items() if rate is not None})
 
 

@@ -35,6 +35,11 @@ _RATE_KEYS = {
     "cache_write": "cache_creation_input_token_cost",
     "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
     "reasoning": "output_cost_per_reasoning_token",
+    "input_audio": "input_cost_per_audio_token",
+    "input_image": "input_cost_per_image_token",
+    "cache_read_audio": "cache_read_input_audio_token_cost",
+    "output_audio": "output_cost_per_audio_token",
+    "output_image": "output_cost_per_image_token",
 }
 # The end is part of it: the same keys with `_priority`, `_batches`, ... behind belong to other service tiers.
 _TIER_KEY = re.compile(rf"({'|'.join(_RATE_KEYS.values())})_above_(\d+)(k?)_tokens")
@@ -56,6 +61,7 @@ _NEEDED_KEYS = frozenset(
         "supports_reasoning",
         "supports_response_schema",
         "supports_sampling_params",
+        "supports_vision",
         "tiered_pricing",
         *_RATE_KEYS.values(),
     }
@@ -139,7 +145,7 @@ def _price(name: str, entry: Entry) -> Price | None:
     else:
         rates = _rates(_stated(entry), entry)
         tiers = _tiers(entry)
-    return None if rates is None else Price(rates, tiers, _fee(name, entry))
+    return None if rates is None else Price(rates, tiers, *_fees(name, entry))
 
 
 def _stated(entry: Entry) -> dict[str, Decimal]:
@@ -155,7 +161,9 @@ def _rates(stated: Mapping[str, Decimal], entry: Entry) -> Rates | None:
         output = Decimal(0)  # vectors are not billed by the token
     if "input" not in stated or output is None:
         return None
-    return Rates(**{**stated, "output": output})
+    # Sound's rate is not that of pictures: the map states one where they are not billed as text.
+    pictures = {"input_image": stated["input"]} if "input_audio" in stated and entry.get("supports_vision") else {}
+    return Rates(**{**pictures, **stated, "output": output})
 
 
 def _tiers(entry: Entry) -> tuple[Tier, ...]:
@@ -177,10 +185,15 @@ def _tiers(entry: Entry) -> tuple[Tier, ...]:
     return tuple(tiers)
 
 
-def _fee(name: str, entry: Entry) -> Decimal:
-    """The fee of each request. Some models search in every one; how widely is not known beforehand: the dearest."""
-    fees = [Decimal(entry.get("input_cost_per_request") or 0)]
+def _fees(name: str, entry: Entry) -> tuple[Decimal, Decimal | None]:
+    """The fee of each request, and of each search that the provider counts.
+
+    Some models search in every request, and their fee is in it. How widely they search is not known beforehand, so it
+    is the dearest.
+    """
+    request = Decimal(entry.get("input_cost_per_request") or 0)
+    by_width: Mapping[str, Any] = entry.get("search_context_cost_per_query") or {}
+    search = max(map(Decimal, by_width.values()), default=None)
     if entry.get("litellm_provider") == "perplexity" or _ALWAYS_SEARCHES.search(name):
-        by_width: Mapping[str, Any] = entry.get("search_context_cost_per_query") or {}
-        fees += [Decimal(fee) for fee in by_width.values()]
-    return max(fees)
+        return max(request, search or Decimal(0)), Decimal(0)
+    return request, search

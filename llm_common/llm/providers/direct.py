@@ -1,7 +1,7 @@
 """The direct wire: OpenAI-compatible endpoints over aiohttp, without an SDK in between."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from math import inf
@@ -14,12 +14,12 @@ import aiohttp
 from llm_common._runtime.http_session import CONNECT_SECONDS, new_session
 from llm_common._runtime.per_loop import PerLoop
 from llm_common.llm.embedding_answers import vectors_in
-from llm_common.llm.providers.failures import OPENING_FAILURES, READING_FAILURES, cut_short, failure, too_large
+from llm_common.llm.json_text import json_object
+from llm_common.llm.providers.failures import OPENING_FAILURES, READING_FAILURES, failure
 from llm_common.llm.providers.json_payload import JsonPayload
-from llm_common.llm.providers.responses import OK, read_whole, refusal
+from llm_common.llm.providers.responses import chunks_of, is_success, read_any, read_whole, refusal
 from llm_common.llm.request_encoding import encoded, encoded_texts, extra_headers
-from llm_common.llm.response_parsing import answer_in, as_chunk, chunk_in, json_object
-from llm_common.llm.sse import EventReader, EventTooLargeError
+from llm_common.llm.stream_reader import OPENAI, StreamReader, read_answer
 from llm_common.llm.wire import EmbeddingRequest, Route, WireAnswer, WireChunk, WireRequest, WireVectors
 
 __all__ = ["DirectWire"]
@@ -32,10 +32,6 @@ _LARGEST_VECTORS = 192 * 1024 * 1024
 _LONG_READ = 1024 * 1024
 _CHAT = "/chat/completions"
 _EMBEDDINGS = "/embeddings"
-#: What a server sends that does not stream after all; any other content type is read as events.
-_WHOLE_BODIES = frozenset({"application/json", "text/html"})
-#: After [DONE] a response ends at once; a connection that takes longer is not worth keeping.
-_END_SECONDS = 0.25
 
 
 class DirectWire:
@@ -58,13 +54,19 @@ class DirectWire:
         response = await self._post(request, _CHAT, encoded(request, stream=False), timeout)
         async with response:
             received = await self._whole(request.route, response, timeout)
-        return answer_in(request, json_object(request.route, received), response.headers)
+        return read_answer(OPENAI, request, received, response.headers)
 
     def stream(self, request: WireRequest, *, timeout: float) -> AbstractAsyncContextManager[AsyncIterator[WireChunk]]:
         """Open a stream that may last `timeout` seconds; leaving the context closes the connection at once."""
         return _Stream(
             lambda: self._post(request, _CHAT, encoded(request, stream=True), timeout),
-            lambda response: self._chunks(request, response, timeout),
+            lambda response: chunks_of(
+                StreamReader(OPENAI, request, response.headers),
+                request.route,
+                response,
+                partial(read_any, response),
+                timeout,
+            ),
         )
 
     async def embed(self, request: EmbeddingRequest, *, timeout: float) -> WireVectors:
@@ -82,43 +84,22 @@ class DirectWire:
         """Close the running loop's connections. Other loops close theirs when they end."""
         await self._sessions.aclose()
 
-    async def _chunks(
-        self, request: WireRequest, response: aiohttp.ClientResponse, timeout: float
-    ) -> AsyncGenerator[WireChunk]:
-        if response.content_type in _WHOLE_BODIES:
-            received = await self._whole(request.route, response, timeout)
-            yield as_chunk(answer_in(request, json_object(request.route, received), response.headers))
-            return
-        reader = _ChunkReader(request, response)
-        try:
-            while not reader.done and (received := await response.content.readany()):
-                for chunk in reader.feed(received):
-                    yield chunk
-        except READING_FAILURES as error:
-            # After the finish reason nothing of the answer can be missing.
-            if not reader.finished:
-                raise failure(request.route, error, begun=True, timeout=timeout) from error
-        for chunk in reader.end():
-            yield chunk
-        if reader.done:
-            await _reach_end(response)
-
     async def _post(
         self, request: WireRequest | EmbeddingRequest, path: str, encoded_body: bytes, timeout: float
     ) -> aiohttp.ClientResponse:
-        """The response with status 200, its body still to be read. Any other is raised as its typed error."""
+        """The response of a success, its body still to be read. Any other is raised as its typed error."""
         body = JsonPayload(encoded_body)
         try:
             session = self._sessions.get()
             response = await self._request(session, request, path, body, timeout)
         except OPENING_FAILURES as error:
             raise failure(request.route, error, begun=body.begun, timeout=timeout) from error
-        if response.status == OK:
+        if is_success(response.status):
             return response
         received = b""
         async with response:
             with suppress(*READING_FAILURES):  # the status says enough where its body does not arrive
-                received = await read_whole(request.route, response, self._largest)
+                received = await read_whole(request.route, response.content.readany, self._largest)
         raise refusal(request, response, received)
 
     def _request(
@@ -155,7 +136,7 @@ class DirectWire:
         self, route: Route, response: aiohttp.ClientResponse, timeout: float, *, largest: int = 0
     ) -> bytes:
         try:
-            return await read_whole(route, response, max(largest, self._largest))
+            return await read_whole(route, response.content.readany, max(largest, self._largest))
         except READING_FAILURES as error:
             raise failure(route, error, begun=True, timeout=timeout) from error
 
@@ -190,47 +171,3 @@ class _Stream:
         # stream the connection is back in the pool already, and this does nothing.
         self._response.close()
         await self._chunks.aclose()
-
-
-class _ChunkReader:
-    """Bytes of one stream to chunks. `finished`: the model has said why it stopped; `done`: [DONE] has come."""
-
-    def __init__(self, request: WireRequest, response: aiohttp.ClientResponse) -> None:
-        self._request = request
-        self._headers = response.headers
-        self._events = EventReader()
-        self.finished = False
-        self.done = False
-
-    def feed(self, received: bytes) -> Iterator[WireChunk]:
-        try:
-            events = self._events.feed(received)
-        except EventTooLargeError:
-            raise too_large(self._request.route, "an event") from None
-        return self._chunks(events)
-
-    def end(self) -> Iterator[WireChunk]:
-        """The last chunk, where its event was not closed. Raises where the stream was cut."""
-        yield from self._chunks(self._events.end())
-        if not (self.finished or self.done):
-            raise cut_short(self._request.route)
-
-    def _chunks(self, events: list[bytes]) -> Iterator[WireChunk]:
-        for data in events:
-            if data == b"[DONE]":
-                self.done = True
-                return
-            if data:
-                chunk = chunk_in(self._request, json_object(self._request.route, data), self._headers)
-                self.finished = self.finished or chunk.finish_reason is not None
-                yield chunk
-
-
-async def _reach_end(response: aiohttp.ClientResponse) -> None:
-    """Read up to the end of the response, so that its connection can be used again."""
-    if response.content.at_eof():
-        return
-    with suppress(*READING_FAILURES):
-        async with asyncio.timeout(_END_SECONDS):
-            while await response.content.readany():
-                pass

@@ -13,7 +13,7 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.wire import Route
 
-__all__ = ["OPENING_FAILURES", "READING_FAILURES", "cut_short", "failure", "too_large"]
+__all__ = ["OPENING_FAILURES", "READING_FAILURES", "failure"]
 
 #: What reading a response over aiohttp raises. TimeoutError is an OSError.
 READING_FAILURES = (aiohttp.ClientError, OSError)
@@ -33,28 +33,6 @@ def failure(route: Route, error: Exception, *, begun: bool, timeout: float) -> L
         provider=route.provider,
         model=route.name,
         maybe_billed=begun and kind is not BadRequestError,
-    )
-
-
-def cut_short(route: Route) -> ConnectionFailedError:
-    """A stream that ended without saying so."""
-    return ConnectionFailedError(
-        f"the stream of {route.provider} for {route.name} ended before the answer was complete. Ask again.",
-        provider=route.provider,
-        model=route.name,
-        status=200,
-        maybe_billed=True,
-    )
-
-
-def too_large(route: Route, what: str) -> InvalidAnswerError:
-    """More bytes than any answer has."""
-    return InvalidAnswerError(
-        f"{route.provider} sent {what} for {route.name} beyond the size limit. Check the base URL.",
-        provider=route.provider,
-        model=route.name,
-        status=200,
-        maybe_billed=True,
     )
 
 

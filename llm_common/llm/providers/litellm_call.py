@@ -9,7 +9,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 from uuid import uuid4
 
-__all__ = ["call_litellm", "load_litellm"]
+__all__ = ["call_litellm", "has_listeners", "load_litellm"]
 
 #: What a host can ask of the wrapper around LiteLLM's functions, in the module or as arguments of a call.
 _CARRIED_OUT_BY_THE_WRAPPER = (
@@ -38,7 +38,7 @@ async def call_litellm(litellm: ModuleType, function: str, arguments: dict[str, 
     gets its complaints. And what it does for nobody is a quarter of a call's CPU.
     """
     wrapped = getattr(litellm, function)
-    if any(arguments.get(name) or getattr(litellm, name, None) for name in _CARRIED_OUT_BY_THE_WRAPPER):
+    if _wants_wrapper(litellm, arguments):
         return await wrapped(**arguments)
     arguments["litellm_call_id"] = str(uuid4())
     began = datetime.now()  # noqa: DTZ005 (LiteLLM subtracts it from its own naive times)
@@ -46,6 +46,20 @@ async def call_litellm(litellm: ModuleType, function: str, arguments: dict[str, 
     logger._defer_async_logging = True  # noqa: SLF001 (the switch that LiteLLM's own proxy uses)
     arguments["litellm_logging_obj"] = logger
     return await unwrap(wrapped, stop=_is_foreign)(**arguments)
+
+
+def has_listeners(litellm: ModuleType, function: str, arguments: dict[str, Any]) -> bool:
+    """Whether the host has put something around LiteLLM's functions, or into them, that is to see its answers."""
+    layer = getattr(litellm, function)
+    while not _is_foreign(layer):
+        if not hasattr(layer, "__wrapped__"):
+            return _wants_wrapper(litellm, arguments)
+        layer = layer.__wrapped__
+    return True
+
+
+def _wants_wrapper(litellm: ModuleType, arguments: dict[str, Any]) -> bool:
+    return any(arguments.get(name) or getattr(litellm, name, None) for name in _CARRIED_OUT_BY_THE_WRAPPER)
 
 
 def _is_foreign(layer: Any) -> bool:

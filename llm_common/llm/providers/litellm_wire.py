@@ -6,18 +6,24 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isasyncgenfunction
 from typing import Any, Self, cast
 
+from aiohttp import ClientResponse
+
 from llm_common.exceptions import LLMError
 from llm_common.llm.embedding_answers import vectors_in
-from llm_common.llm.providers.failures import cut_short, failure
-from llm_common.llm.providers.litellm_call import call_litellm, load_litellm
+from llm_common.llm.providers.failures import READING_FAILURES, failure
+from llm_common.llm.providers.litellm_call import call_litellm, has_listeners, load_litellm
+from llm_common.llm.providers.litellm_json_tool import chunks_without_json_tool, without_json_tool
 from llm_common.llm.providers.litellm_session import LentSessions
 from llm_common.llm.providers.litellm_traffic import Exchange
+from llm_common.llm.providers.responses import Read, chunks_of, read_any, read_whole
 from llm_common.llm.response_parsing import answer_in, chunk_in
+from llm_common.llm.stream_reader import StreamReader, cut_short, read_answer
 from llm_common.llm.wire import EmbeddingRequest, WireAnswer, WireChunk, WireRequest, WireVectors
 
 __all__ = ["LiteLLMWire"]
 
 _LITELLM_TIMEOUT = 86_400.0
+_LARGEST_ANSWER = 64 * 1024 * 1024
 #: What LiteLLM holds back although it belongs there: z.ai's JSON mode, and the zero of the SDK that it uses for z.ai.
 _TAKEN_ALL_THE_SAME: Mapping[str, tuple[str, ...]] = {"zai": ("max_retries", "response_format")}
 
@@ -26,8 +32,8 @@ class LiteLLMWire:
     """Sends through `litellm.acompletion` and `litellm.aembedding`, over a session of ours.
 
     No retries, no redirects, our deadline. LiteLLM is imported by the first call, in a thread. Parameters that a model
-    does not support are an error (`BadRequestError`), not dropped. Where a provider sends no usage in a stream, LiteLLM
-    counts tokens itself.
+    does not support are an error (`BadRequestError`), not dropped. LiteLLM makes the request; what comes back in
+    OpenAI's or Anthropic's format is read here, as on the direct wire, unless the host listens to LiteLLM's answers.
     """
 
     def __init__(self, *, connections: int = 1000) -> None:
@@ -35,9 +41,16 @@ class LiteLLMWire:
 
     async def send(self, request: WireRequest, *, timeout: float) -> WireAnswer:
         """Send and wait for the whole answer, at most `timeout` seconds."""
-        exchange = Exchange(request, timeout)
-        response = await self._call(request, exchange, _Deadline(timeout), stream=False)
-        return answer_in(request, _payload(request, exchange, response.model_dump()), {})
+        exchange, deadline = Exchange(request, timeout), _Deadline(timeout)
+        response = await self._call(request, exchange, deadline, stream=False)
+        if (taken := exchange.taken) is None:
+            return answer_in(request, _payload(request, exchange, response.model_dump()), {})
+        async with taken.response:
+            try:
+                body = await read_whole(request.route, deadline.reads(taken.response), _LARGEST_ANSWER)
+            except READING_FAILURES as error:
+                raise failure(request.route, error, begun=True, timeout=timeout) from error
+        return without_json_tool(request, read_answer(taken.written, request, body, taken.response.headers))
 
     def stream(self, request: WireRequest, *, timeout: float) -> AbstractAsyncContextManager[AsyncIterator[WireChunk]]:
         """Open a stream that may last `timeout` seconds; leaving the context closes the connection at once."""
@@ -60,14 +73,21 @@ class LiteLLMWire:
     async def _stream(self, request: WireRequest, timeout: float) -> AsyncGenerator[AsyncIterator[WireChunk]]:
         exchange, deadline = Exchange(request, timeout), _Deadline(timeout)
         wrapper = await self._call(request, exchange, deadline, stream=True)
-        wrapper.completion_stream = _continued(wrapper.completion_stream)
-        chunks = self._chunks(request, exchange, deadline, wrapper)
+        if (taken := exchange.taken) is not None:
+            wrapper = None
+            reader = StreamReader(taken.written, request, taken.response.headers)
+            read = deadline.reads(taken.response)
+            chunks = chunks_without_json_tool(request, chunks_of(reader, request.route, taken.response, read, timeout))
+        else:
+            wrapper.completion_stream = _continued(wrapper.completion_stream)
+            chunks = self._chunks(request, exchange, deadline, wrapper)
         try:
             yield chunks
         finally:
             exchange.close()
             await chunks.aclose()
-            await wrapper.aclose()
+            if wrapper is not None:
+                await wrapper.aclose()
 
     async def _chunks(
         self, request: WireRequest, exchange: Exchange, deadline: "_Deadline", wrapper: Any
@@ -79,7 +99,10 @@ class LiteLLMWire:
             # At the end of a stream without a finish reason LiteLLM makes one up.
             if wrapper.received_finish_reason is None and chunk.choices and chunk.choices[0].finish_reason:
                 break
-            yield chunk_in(request, _payload(request, exchange, chunk.model_dump(exclude_none=True)), {})
+            payload = _payload(request, exchange, chunk.model_dump(exclude_none=True))
+            if not any(getattr(received, "usage", None) for received in wrapper.chunks):
+                payload.pop("usage", None)  # LiteLLM's own count
+            yield chunk_in(request, payload, {})
         if wrapper.received_finish_reason is None:
             raise cut_short(request.route)
 
@@ -110,6 +133,7 @@ class LiteLLMWire:
                 "drop_params": False,
             }
         )
+        exchange.may_take = not has_listeners(litellm, function, arguments)
         return await _guarded(request, exchange, deadline, call_litellm(litellm, function, arguments))
 
 
@@ -144,6 +168,15 @@ class _Deadline:
         self.seconds = seconds
         self.moment = asyncio.get_running_loop().time() + seconds
 
+    def reads(self, response: ClientResponse) -> Read:
+        """Reads from a response up to this moment."""
+
+        async def read() -> bytes:
+            async with asyncio.timeout_at(self.moment):
+                return await read_any(response)
+
+        return read
+
 
 async def _guarded(
     request: WireRequest | EmbeddingRequest, exchange: Exchange, deadline: _Deadline, awaitable: Any
@@ -154,6 +187,8 @@ async def _guarded(
             with exchange.watched(patience):
                 return await awaitable
     except Exception as error:  # noqa: BLE001 (the one door: LiteLLM raises what its providers' SDKs raise)
+        if exchange.taken is not None:
+            return None
         told = exchange.failure or _typed(request, exchange, deadline, error)
     # Outside the handler, so that LiteLLM's exception, which may quote keys and prompts, is not printed along.
     raise told

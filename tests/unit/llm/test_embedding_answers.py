@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llm_common.exceptions import InvalidAnswerError, LLMError, ProviderError
 from llm_common.llm.embedding_answers import vectors_in
-from llm_common.llm.response_parsing import json_object
+from llm_common.llm.json_text import json_object
 from llm_common.llm.wire import EmbeddingRequest, Route
 from llm_common.models import Usage
 

@@ -303,7 +303,7 @@ def test_golden_invoice(provider: str, model: str, sent: str, nano: int) -> None
     info = CATALOGUE.find(provider, model)
     price = info.price if info and info.price else CEILING
     candidate = Candidate(route=route, wire=DirectWire(), info=info, price=price, price_source="map")
-    charge = candidate.charge(usage_in(payload), cost_in(payload), bound=10**12)
+    charge = candidate.charge(usage_in(payload), cost_in(payload, provider), bound=10**12)
     assert charge.nano == nano
     assert charge.source == ("provider" if payload["usage"].get("cost") is not None else "map")
 

@@ -1,6 +1,6 @@
 """What calls cost. The golden invoices are worked out by hand from the published prices, to the last digit."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from math import ceil
@@ -150,6 +150,43 @@ INVOICES = {
         Usage(input_tokens=1_000, output_tokens=1_000, reasoning_tokens=900),
         4_120_000,
     ),
+    # gpt-audio: 2.50 and 10.00 for text, 32.00 and 64.00 for sound.
+    # 100 x 2,500 + 900 x 32,000 + 20 x 10,000 + 80 x 64,000 = 250,000 + 28,800,000 + 200,000 + 5,120,000
+    "sound": (
+        "openai",
+        "gpt-audio",
+        Usage(input_tokens=1_000, input_audio_tokens=900, output_tokens=100, output_audio_tokens=80),
+        34_370_000,
+    ),
+    # gemini-2.5-flash: 0.30 in, 1.00 for sound, but pictures and video as text; 2.50 out.
+    # 10 x 300 + 500 x 1,000 + 490 x 300 + 10 x 2,500 = 3,000 + 500,000 + 147,000 + 25,000
+    "pictures are not sound": (
+        "gemini",
+        "gemini-2.5-flash",
+        Usage(input_tokens=1_000, input_audio_tokens=500, input_image_tokens=490, output_tokens=10),
+        675_000,
+    ),
+    # gemini-2.5-flash: 0.03 for what is read from the cache, 0.10 for sound. 1,000 x 30 + 1,000 x 100
+    "cached sound": (
+        "gemini",
+        "gemini-2.5-flash",
+        Usage(cache_read_tokens=2_000, cache_read_audio_tokens=1_000),
+        130_000,
+    ),
+    # gemini-2.5-flash-image: 0.30 in, 2.50 out, 30.00 for a picture's tokens. 10 x 300 + 1,120 x 30,000
+    "drawn": (
+        "gemini",
+        "gemini-2.5-flash-image",
+        Usage(input_tokens=10, output_tokens=1_120, output_image_tokens=1_120),
+        33_603_000,
+    ),
+    # claude-sonnet-4-5: 3.00 in, 15.00 out, $10 for a thousand searches. 10 x 3,000 + 5 x 15,000 + 3 x 10,000,000
+    "searches of the provider's own": (
+        "anthropic",
+        "claude-sonnet-4-5",
+        Usage(input_tokens=10, output_tokens=5, web_searches=3),
+        30_105_000,
+    ),
     # text-embedding-3-small: 0.02 in. 13 x 20
     "embedding": ("openai", "text-embedding-3-small", Usage(input_tokens=13), 260),
     # perplexity/sonar: 1.00 in and out, and up to $0.012 for the search in each request.
@@ -177,47 +214,70 @@ rates = st.builds(
     cache_write=maybe_rate,
     cache_write_1h=maybe_rate,
     reasoning=maybe_rate,
+    input_audio=maybe_rate,
+    input_image=maybe_rate,
+    cache_read_audio=maybe_rate,
+    output_audio=maybe_rate,
+    output_image=maybe_rate,
 )
 fees = st.decimals(min_value=0, max_value=1, places=6)
+maybe_fee = st.none() | fees
+#: What a search costs where nobody says: as much as any provider takes.
+DEAREST_SEARCH = Decimal("0.05")
 
 
 @st.composite
 def prices(draw: st.DrawFn) -> Price:
     thresholds = sorted(draw(st.sets(st.integers(0, 300_000), max_size=3)))
-    return Price(draw(rates), tuple(Tier(above, draw(rates)) for above in thresholds), draw(fees))
+    return Price(draw(rates), tuple(Tier(above, draw(rates)) for above in thresholds), draw(fees), draw(maybe_fee))
 
 
 @st.composite
 def usages(draw: st.DrawFn) -> Usage:
-    written, output = draw(st.integers(0, 150_000)), draw(st.integers(0, 150_000))
+    fresh, read, written, output = (draw(st.integers(0, 150_000)) for _ in range(4))
+    heard, said, drawn = draw(st.integers(0, fresh)), draw(st.integers(0, output)), draw(st.integers(0, output))
+    drawn = min(drawn, output - said)
     return Usage(
-        input_tokens=draw(st.integers(0, 150_000)),
-        cache_read_tokens=draw(st.integers(0, 150_000)),
+        input_tokens=fresh,
+        cache_read_tokens=read,
         cache_write_tokens=written,
         output_tokens=output,
-        reasoning_tokens=draw(st.integers(0, output)),
+        reasoning_tokens=draw(st.integers(0, output - said - drawn)),
         cache_write_1h_tokens=draw(st.integers(0, written)),
+        input_audio_tokens=heard,
+        input_image_tokens=draw(st.integers(0, fresh - heard)),
+        cache_read_audio_tokens=draw(st.integers(0, read)),
+        output_audio_tokens=said,
+        output_image_tokens=drawn,
+        web_searches=draw(st.integers(0, 5)),
     )
 
 
 @given(prices(), usages(), st.integers(0, 1_000), st.integers(0, 1_000))
 def test_bound_covers_every_usage_within_it(price: Price, usage: Usage, more: int, more_output: int) -> None:
     """No usage within the tokens of a bound costs more than the bound, whatever was cached, written or thought."""
-    bound = bound_nano(price, prompt_tokens=usage.prompt_tokens + more, output_tokens=usage.output_tokens + more_output)
+    bound = bound_nano(
+        price,
+        prompt_tokens=usage.prompt_tokens + more,
+        output_tokens=usage.output_tokens + more_output,
+        searches=usage.web_searches,
+    )
     assert cost_nano(price, usage) <= bound
 
 
 @given(prices(), usages())
 def test_bound_is_met_when_all_is_dearest(price: Price, usage: Usage) -> None:
     """The bound is no more than the dearest rates of all tiers ask for: it does not refuse what fits."""
-    every = [price.rates, *(tier.rates for tier in price.tiers)]
-    prompt = max(
-        rate for r in every for rate in (r.input, r.billed_cache_read, r.billed_cache_write, r.billed_cache_write_1h)
-    )
-    output = max(rate for r in every for rate in (r.output, r.billed_reasoning))
+    every = [rates.billed for rates in (price.rates, *(tier.rates for tier in price.tiers))]
+    prompt = max(rate for r in every for rate in (r.input, r.input_audio, r.input_image, *_cached(r)))
+    output = max(rate for r in every for rate in (r.output, r.reasoning, r.output_audio, r.output_image))
     dollars = price.per_request + usage.prompt_tokens * prompt + usage.output_tokens * output
     bound = bound_nano(price, prompt_tokens=usage.prompt_tokens, output_tokens=usage.output_tokens)
     assert bound <= dollars * 10**9 + 1
+
+
+def _cached(billed: Rates) -> tuple[Decimal | None, ...]:
+    return billed.cache_read, billed.cache_read_audio, billed.cache_write, billed.cache_write_1h
 
 
 @given(
@@ -242,8 +302,8 @@ def test_more_tokens_never_cost_less(
 
 
 def _times(base: Rates, factor: int) -> Rates:
-    names = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
-    return Rates(**{name: rate * factor for name in names if (rate := getattr(base, name)) is not None})
+    stated = {field.name: getattr(base, field.name) for field in fields(Rates)}
+    return Rates(**{name: rate * factor for name, rate in stated.items() if rate is not None})
 
 
 @given(prices())
@@ -256,14 +316,17 @@ def test_nothing_used_costs_the_fee(price: Price) -> None:
 def test_buckets_are_disjoint(base: Rates, usage: Usage) -> None:
     """Each token is billed once: the cost is the sum of the buckets billed one by one, but for the rounding."""
     price = Price(base)
-    alone = [
-        Usage(input_tokens=usage.input_tokens),
-        Usage(cache_read_tokens=usage.cache_read_tokens),
-        Usage(cache_write_tokens=usage.cache_write_tokens - usage.cache_write_1h_tokens),
-        Usage(cache_write_tokens=usage.cache_write_1h_tokens, cache_write_1h_tokens=usage.cache_write_1h_tokens),
-        Usage(output_tokens=usage.output_tokens - usage.reasoning_tokens),
-        Usage(output_tokens=usage.reasoning_tokens, reasoning_tokens=usage.reasoning_tokens),
-    ]
+    wholes = {
+        "input_tokens": ("input_audio_tokens", "input_image_tokens"),
+        "cache_read_tokens": ("cache_read_audio_tokens",),
+        "cache_write_tokens": ("cache_write_1h_tokens",),
+        "output_tokens": ("reasoning_tokens", "output_audio_tokens", "output_image_tokens"),
+    }
+    alone = [Usage(web_searches=usage.web_searches)]
+    for whole, parts in wholes.items():
+        counts = {part: getattr(usage, part) for part in parts}
+        alone.append(Usage(**{whole: getattr(usage, whole) - sum(counts.values())}))
+        alone += [Usage(**{whole: count, part: count}) for part, count in counts.items()]
     parts = sum(cost_nano(price, part) for part in alone)
     assert parts - len(alone) < cost_nano(price, usage) <= parts
 
@@ -273,18 +336,26 @@ def test_cost_is_the_exact_sum_rounded_up(price: Price, usage: Usage) -> None:
     """Reckoned with fractions of the published rates, the cost is the next whole nano-dollar."""
     above = [tier for tier in price.tiers if usage.prompt_tokens > tier.above]
     rates = above[-1].rates if above else price.rates
-    exact = Fraction(price.per_request) + sum(Fraction(rate) * tokens for rate, tokens in _buckets(rates, usage))
+    search = DEAREST_SEARCH if price.per_search is None else price.per_search
+    fees = Fraction(price.per_request) + usage.web_searches * Fraction(search)
+    exact = fees + sum(Fraction(rate or 0) * tokens for rate, tokens in _buckets(rates.billed, usage))
     assert cost_nano(price, usage) == ceil(exact * 10**9)
 
 
-def _buckets(rates: Rates, usage: Usage) -> list[tuple[Decimal, int]]:
+def _buckets(rates: Rates, usage: Usage) -> list[tuple[Decimal | None, int]]:
+    said, drawn = usage.output_audio_tokens, usage.output_image_tokens
     return [
-        (rates.input, usage.input_tokens),
-        (rates.billed_cache_read, usage.cache_read_tokens),
-        (rates.billed_cache_write, usage.cache_write_tokens - usage.cache_write_1h_tokens),
-        (rates.billed_cache_write_1h, usage.cache_write_1h_tokens),
-        (rates.output, usage.output_tokens - usage.reasoning_tokens),
-        (rates.billed_reasoning, usage.reasoning_tokens),
+        (rates.input, usage.input_tokens - usage.input_audio_tokens - usage.input_image_tokens),
+        (rates.input_audio, usage.input_audio_tokens),
+        (rates.input_image, usage.input_image_tokens),
+        (rates.cache_read, usage.cache_read_tokens - usage.cache_read_audio_tokens),
+        (rates.cache_read_audio, usage.cache_read_audio_tokens),
+        (rates.cache_write, usage.cache_write_tokens - usage.cache_write_1h_tokens),
+        (rates.cache_write_1h, usage.cache_write_1h_tokens),
+        (rates.output, usage.output_tokens - usage.reasoning_tokens - said - drawn),
+        (rates.reasoning, usage.reasoning_tokens),
+        (rates.output_audio, said),
+        (rates.output_image, drawn),
     ]
 
 
@@ -303,6 +374,23 @@ def test_cached_tokens_without_a_price_are_billed_as_fresh() -> None:
     assert cost_nano(price, Usage(cache_read_tokens=10)) == 10 * 3_000
     assert cost_nano(price, Usage(cache_write_tokens=10, cache_write_1h_tokens=10)) == 10 * 3_000
     assert cost_nano(price, Usage(output_tokens=10, reasoning_tokens=10)) == 10 * 15_000
+
+
+def test_sound_and_pictures_without_a_price_cost_the_dearest_that_is_known() -> None:
+    """Nobody knows what they cost, so they are not taken for text where the other of them is dearer."""
+    text = Price(Rates.per_million(input="3", output="15"))
+    assert cost_nano(text, Usage(input_tokens=10, input_audio_tokens=4, input_image_tokens=6)) == 10 * 3_000
+    heard = Price(Rates.per_million(input="3", output="15", input_audio="40", output_image="60"))
+    assert cost_nano(heard, Usage(input_tokens=10, input_image_tokens=10)) == 10 * 40_000
+    assert cost_nano(heard, Usage(output_tokens=10, output_audio_tokens=10)) == 10 * 60_000
+    assert cost_nano(heard, Usage(cache_read_tokens=10, cache_read_audio_tokens=10)) == 10 * 40_000
+
+
+def test_a_search_without_a_price_costs_what_the_dearest_does() -> None:
+    """A fee that nobody states is never free; a stated zero is."""
+    rates = Rates.per_million(input="1", output="1")
+    assert cost_nano(Price(rates), Usage(web_searches=2)) == 2 * DEAREST_SEARCH * 10**9
+    assert cost_nano(Price(rates, per_search=Decimal(0)), Usage(web_searches=2)) == 0
 
 
 def test_long_writes_without_a_price_cost_what_short_ones_do() -> None:
