@@ -55,7 +55,9 @@ def _answer(request: WireRequest, payload: Json, headers: Headers) -> WireAnswer
         text=text,
         tool_calls=calls,
         finish_reason=_reason(payload),
-        usage=plausible(usage_in(payload), answered=bool(blocks)),
+        usage=plausible(
+            usage_in(payload), answered=any(block.get("type") != "text" or block.get("text") for block in blocks)
+        ),
         cost_usd=None,
         answered_by=_string(payload.get("model")) or route.name,
         request_id=_request_id(payload, headers),
