@@ -26,9 +26,9 @@ from llm_common.llm.limits.rules import (
     WAITING_SHARE,
     Demand,
     LimitName,
+    LimitRefusal,
     LimitRequest,
     Permit,
-    Refusal,
     demands_of,
     limit_refusal,
     out_of_turn,
@@ -55,10 +55,10 @@ class _Line:
     #: By key, when the first in line may go at the earliest, as far as requests per minute are concerned.
     free_at: dict[str, float] = field(default_factory=dict[str, float])
 
-    def refusals(self, demands: Sequence[Demand], now: float) -> list[Refusal]:
+    def refusals(self, demands: Sequence[Demand], now: float) -> list[LimitRefusal]:
         """What is known of the wait of one who joins at the end: each who is before it takes a request first."""
         return [
-            Refusal(
+            LimitRefusal(
                 demand.key,
                 "requests_per_minute",
                 int((self.free_at[demand.key] - now) * 1e6) + self.length * demand.requests.us,
@@ -167,13 +167,13 @@ class SharedLimits:
             await asyncio.sleep(min(max(waits) * random.uniform(1.0, 1.1), ends - now))  # noqa: S311
         return None
 
-    async def _take(self, permit: "_SharedPermit", lease_seconds: float) -> list[Refusal]:
-        answers: list[list[Refusal]] = []
+    async def _take(self, permit: "_SharedPermit", lease_seconds: float) -> list[LimitRefusal]:
+        answers: list[list[LimitRefusal]] = []
 
         async def take() -> None:
             demands = [_as_rows(demand) for demand in permit.demands]
             found = await self._functions.take(self._namespace, permit.id, demands, lease_seconds=lease_seconds)
-            answers.append([Refusal(row.key, cast("LimitName", row.limit), row.wait_us) for row in found])
+            answers.append([LimitRefusal(row.key, cast("LimitName", row.limit), row.wait_us) for row in found])
 
         try:
             await run_shielded(take())

@@ -21,16 +21,16 @@ from llm_common.exceptions import (
 from llm_common.llm.account import Account
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.candidates import Candidate, Charge, Messages, Question
-from llm_common.llm.fallback import Chain
+from llm_common.llm.fallback import FallbackChain
 from llm_common.llm.hedging import first_answer
 from llm_common.llm.hooks import CallHooks
-from llm_common.llm.limits.gate import FREE, Gate, Turn, tokens_of
+from llm_common.llm.limits.gate import FREE, Gate, Slot, tokens_of
 from llm_common.llm.retrying import RetryPolicy, decide
 from llm_common.llm.structured.output_modes import FINAL_REASONS, instance_in, misfit, reask, unwrapped
 from llm_common.llm.structured.schema import OutputSpec, SchemaMismatchError
 from llm_common.llm.wire import WireAnswer
 
-__all__ = ["Answer", "CallExecution", "Deadline"]
+__all__ = ["CallExecution", "Deadline", "ModelAnswer"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """Who answered, what, and the parsed instance where one was asked for."""
 
     candidate: Candidate
@@ -83,13 +83,13 @@ class CallExecution:
     fallback_on_content_policy: bool = False
     hedge_after: float | None = None
 
-    def answer(self) -> Awaitable[Answer]:
+    def answer(self) -> Awaitable[ModelAnswer]:
         """The first good answer. Raises the one candidate's error, or `AllModelsFailed` with everybody's."""
         if self.hedge_after is None:
             return self.first_success(self._answer_of)
         return self._hedged(self.hedge_after)
 
-    async def _hedged(self, after: float) -> Answer:
+    async def _hedged(self, after: float) -> ModelAnswer:
         chain = self._chain()
         answer = await first_answer(
             self._none_on_failure(chain),
@@ -102,17 +102,19 @@ class CallExecution:
         self.account.answered_by(answer.candidate)
         return answer
 
-    async def _none_on_failure(self, chain: Chain) -> Answer | None:
+    async def _none_on_failure(self, chain: FallbackChain) -> ModelAnswer | None:
         """None where nobody of the chain answered: a request beside it may still do so."""
         try:
             return await self.first_success(self._answer_of, chain)
         except LLMError:
             return None
 
-    def _chain(self) -> Chain:
-        return Chain(self.candidates, self.breakers, on_content_policy=self.fallback_on_content_policy)
+    def _chain(self) -> FallbackChain:
+        return FallbackChain(self.candidates, self.breakers, on_content_policy=self.fallback_on_content_policy)
 
-    async def first_success(self, ask: Callable[[Candidate, bool], Awaitable[T]], chain: Chain | None = None) -> T:
+    async def first_success(
+        self, ask: Callable[[Candidate, bool], Awaitable[T]], chain: FallbackChain | None = None
+    ) -> T:
         """`ask(candidate, more_candidates)` each in turn, while their errors are of a kind that another may avoid.
 
         Raises the one candidate's error, or `AllModelsFailed` with everybody's; `chain` has them all.
@@ -129,7 +131,7 @@ class CallExecution:
                     break
         raise self._final(chain.errors)
 
-    async def _hedge(self, chain: Chain) -> Answer | None:
+    async def _hedge(self, chain: FallbackChain) -> ModelAnswer | None:
         """The answer of one more candidate, or of the only one asked again; None where there is none to be had.
 
         Its failure is no reason to give up the request that it stands beside; where money or limits do not allow it,
@@ -193,7 +195,7 @@ class CallExecution:
                     await self.hooks.retrying(error, model=model, attempt=attempt, next_model=model, wait=decision.wait)
                 await asyncio.sleep(decision.wait)
 
-    def _answer_of(self, candidate: Candidate, more_candidates: bool) -> Awaitable[Answer]:  # noqa: FBT001
+    def _answer_of(self, candidate: Candidate, more_candidates: bool) -> Awaitable[ModelAnswer]:  # noqa: FBT001
         output = self.question.output
         if output is None:
             return self.retrying(candidate, more_candidates, partial(self._send, candidate, self.question.messages))
@@ -204,7 +206,7 @@ class CallExecution:
         candidate: Candidate,
         more_candidates: bool,  # noqa: FBT001
         output: OutputSpec[Any],
-    ) -> Answer:
+    ) -> ModelAnswer:
         """An answer that fits `output`; a misfit is asked for again, with what is wrong with it."""
         messages = self.question.messages
         for reasks_left in range(self.question.reasks, -1, -1):
@@ -212,7 +214,7 @@ class CallExecution:
             wire = sent.wire
             answer = unwrapped(output, self.question.tools, wire)
             try:
-                return Answer(candidate, answer, instance_in(output, self.question.tools, answer))
+                return ModelAnswer(candidate, answer, instance_in(output, self.question.tools, answer))
             except SchemaMismatchError as mismatch:
                 # The provider did its part: asking again is not the retry of a failure.
                 if not reasks_left or answer.finish_reason in FINAL_REASONS:
@@ -221,32 +223,32 @@ class CallExecution:
                 messages = reask(messages, output, self.question.tools, wire, mismatch)
         raise AssertionError("the loop above returns or raises")
 
-    def _send(self, candidate: Candidate, messages: Messages) -> Awaitable[Answer]:
+    def _send(self, candidate: Candidate, messages: Messages) -> Awaitable[ModelAnswer]:
         if self.gate is None:
             return self._exchange(candidate, messages, FREE)
         return self._in_turn(candidate, messages)
 
-    async def _in_turn(self, candidate: Candidate, messages: Messages) -> Answer:
+    async def _in_turn(self, candidate: Candidate, messages: Messages) -> ModelAnswer:
         # Money is set aside when the request's turn has come, so that those who wait in line hold none.
-        async with self.turn(candidate, messages) as turn:
-            answer = await self._exchange(candidate, messages, turn)
-            turn.used(answer.wire.usage)
+        async with self.slot(candidate, messages) as slot:
+            answer = await self._exchange(candidate, messages, slot)
+            slot.used(answer.wire.usage)
             return answer
 
-    def turn(self, candidate: Candidate, messages: Messages) -> Turn:
+    def slot(self, candidate: Candidate, messages: Messages) -> Slot:
         """What every request waits for: that the limits let it go, within the time that is left."""
-        return self.turn_of(candidate, partial(tokens_of, candidate, self.question, messages))
+        return self.slot_for(candidate, partial(tokens_of, candidate, self.question, messages))
 
-    def turn_of(self, candidate: Candidate, tokens: Callable[[], int]) -> Turn:
+    def slot_for(self, candidate: Candidate, tokens: Callable[[], int]) -> Slot:
         """The same for a request that will probably use `tokens()`."""
-        return FREE if self.gate is None else self.gate.turn(candidate, tokens, self.deadline.left_for(candidate))
+        return FREE if self.gate is None else self.gate.slot(candidate, tokens, self.deadline.left_for(candidate))
 
-    async def _exchange(self, candidate: Candidate, messages: Messages, turn: Turn) -> Answer:
+    async def _exchange(self, candidate: Candidate, messages: Messages, slot: Slot) -> ModelAnswer:
         request = candidate.request(self.question, messages)
         bound = candidate.bound(self.question, request)
         await self.account.cover(candidate, bound)
         started, seconds_left = time.monotonic(), self.deadline.left_for(candidate)
-        turn.sends()
+        slot.sends()
         try:
             answer = await candidate.wire.send(request, timeout=seconds_left)
         except LLMError as error:
@@ -259,7 +261,7 @@ class CallExecution:
         self.breakers.succeeded(candidate.circuit)
         charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)
         self.account.note(candidate, charge, None, time.monotonic() - started, covered=bound)
-        return Answer(candidate, answer, None)
+        return ModelAnswer(candidate, answer, None)
 
     def failed(self, candidate: Candidate, error: LLMError, *, bound: int, seconds: float) -> None:
         """Write a failed attempt down, and charge what the provider may bill for it all the same."""

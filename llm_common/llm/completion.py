@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from llm_common.llm.attempts import Answer, CallExecution
+from llm_common.llm.attempts import CallExecution, ModelAnswer
 from llm_common.models import CallStatus, Completion, Embeddings
 
 __all__ = ["completion_of", "settled"]
@@ -17,7 +17,7 @@ ResultT = TypeVar("ResultT", bound=Completion[Any] | Embeddings)
 def completion_of(execution: CallExecution) -> Awaitable[Completion[Any]]:
     """Ask, settle, tell the hooks. Raises what the execution raises, after it was settled."""
 
-    def recorded(answer: Answer) -> tuple[str, str | None]:
+    def recorded(answer: ModelAnswer) -> tuple[str, str | None]:
         return answer.wire.answered_by, answer.wire.text
 
     return settled(
@@ -56,7 +56,7 @@ async def settled(
     return told
 
 
-def _completion(execution: CallExecution, answer: Answer, seconds: float) -> Completion[Any]:
+def _completion(execution: CallExecution, answer: ModelAnswer, seconds: float) -> Completion[Any]:
     wire, route, account = answer.wire, answer.candidate.route, execution.account
     return Completion(
         text=wire.text,

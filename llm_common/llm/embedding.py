@@ -15,7 +15,7 @@ from llm_common.llm.attempts import CallExecution
 from llm_common.llm.candidates import Candidate, Charge
 from llm_common.llm.completion import settled
 from llm_common.llm.embedding_batches import Batch, EmbeddingOrder
-from llm_common.llm.limits.gate import Turn
+from llm_common.llm.limits.gate import Slot
 from llm_common.llm.wire import EmbeddingRequest, WireVectors
 from llm_common.models import Embeddings
 
@@ -87,12 +87,12 @@ class EmbeddingExecution:
                 return
 
     async def _send(self, number: int, batch: Batch) -> WireVectors:
-        async with self.execution.turn_of(self._candidate, lambda: likely(batch.tokens)) as turn:
-            answer = await self._exchange(number, batch, turn)
-            turn.used(answer.usage)
+        async with self.execution.slot_for(self._candidate, lambda: likely(batch.tokens)) as slot:
+            answer = await self._exchange(number, batch, slot)
+            slot.used(answer.usage)
             return answer
 
-    async def _exchange(self, number: int, batch: Batch, turn: Turn) -> WireVectors:
+    async def _exchange(self, number: int, batch: Batch, slot: Slot) -> WireVectors:
         execution, candidate, bound = self.execution, self._candidate, self._bounds[number]
         if number not in self._covered:
             # Sent before, and that may have been paid.
@@ -100,7 +100,7 @@ class EmbeddingExecution:
         started, seconds_left = time.monotonic(), execution.deadline.left_for(candidate)
         self._covered.discard(number)
         self._sending.add(asyncio.current_task())
-        turn.sends()
+        slot.sends()
         try:
             answer = await candidate.wire.embed(self._request(batch), timeout=seconds_left)
         except LLMError as error:

@@ -6,7 +6,7 @@ from llm_common.exceptions import ContentPolicyError, ContextWindowError, LLMErr
 from llm_common.llm.breaker import Breakers
 from llm_common.llm.candidates import Candidate
 
-__all__ = ["Chain", "may_follow"]
+__all__ = ["FallbackChain", "may_follow"]
 
 
 def _is_avoidable(error: LLMError, on_content_policy: bool) -> bool:  # noqa: FBT001
@@ -29,7 +29,7 @@ def may_follow(
     return list(waiting)
 
 
-class Chain:
+class FallbackChain:
     """The candidates of one call that were not asked yet, and the last error of each that was."""
 
     def __init__(self, candidates: Sequence[Candidate], breakers: Breakers, *, on_content_policy: bool) -> None:

@@ -17,7 +17,7 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.attempts import CallExecution
 from llm_common.llm.candidates import Candidate, Charge
-from llm_common.llm.limits.gate import FREE, Turn
+from llm_common.llm.limits.gate import FREE, Slot
 from llm_common.llm.streamed_answer import StreamedAnswer
 from llm_common.llm.structured.output_modes import instance_in, misfit, unwrapped
 from llm_common.llm.structured.partial_output import Delta, PartialOutput
@@ -45,7 +45,7 @@ class _Opened:
     candidate: Candidate
     bound: int
     started: float
-    turn: Turn
+    slot: Slot
     connection: AbstractAsyncContextManager[AsyncIterator[WireChunk]]
     chunks: AsyncIterator[WireChunk]
     first: WireChunk
@@ -56,7 +56,7 @@ class _Opened:
         try:
             await self.connection.__aexit__(None, None, None)
         finally:
-            await self.turn.__aexit__(None, None, None)
+            await self.slot.__aexit__(None, None, None)
 
 
 class CompletionStream(Generic[T]):
@@ -117,17 +117,17 @@ class CompletionStream(Generic[T]):
         )
 
     async def _open_once(self, execution: CallExecution, candidate: Candidate) -> _Opened:
-        turn = FREE if execution.gate is None else execution.turn(candidate, execution.question.messages)
+        slot = FREE if execution.gate is None else execution.slot(candidate, execution.question.messages)
         # Both contexts, this and the connection's, are left by whoever closes the stream. An exit stack for them would
         # cost a tenth of the time to the first piece.
-        await turn.__aenter__()
+        await slot.__aenter__()
         try:
-            return await self._opened_in(turn, execution, candidate)
+            return await self._opened_in(slot, execution, candidate)
         except BaseException as error:
-            await turn.__aexit__(type(error), error, error.__traceback__)
+            await slot.__aexit__(type(error), error, error.__traceback__)
             raise
 
-    async def _opened_in(self, turn: Turn, execution: CallExecution, candidate: Candidate) -> _Opened:
+    async def _opened_in(self, slot: Slot, execution: CallExecution, candidate: Candidate) -> _Opened:
         question, self._seen = execution.question, StreamedAnswer()
         self._pieces = PartialOutput(question.output, question.tools)
         request = candidate.request(question, question.messages)
@@ -135,7 +135,7 @@ class CompletionStream(Generic[T]):
         await execution.account.cover(candidate, bound)
         started = time.monotonic()
         connection = candidate.wire.stream(request, timeout=execution.deadline.left_for(candidate))
-        turn.sends()
+        slot.sends()
         try:
             if self._patience.first_token is None:  # the usual case, and a timer costs
                 chunks, first = await self._begun(connection, candidate)
@@ -151,7 +151,7 @@ class CompletionStream(Generic[T]):
             spent = Charge(bound, "estimate")
             execution.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
             raise
-        return _Opened(candidate, bound, started, turn, connection, chunks, first, time.monotonic() - started)
+        return _Opened(candidate, bound, started, slot, connection, chunks, first, time.monotonic() - started)
 
     async def _begun(
         self, connection: AbstractAsyncContextManager[AsyncIterator[WireChunk]], candidate: Candidate
@@ -267,7 +267,7 @@ class CompletionStream(Generic[T]):
         assert self._execution is not None
         self._opened = None
         seconds = time.monotonic() - opened.started
-        opened.turn.used(self._seen.usage)
+        opened.slot.used(self._seen.usage)
         try:
             await opened.leave()
         finally:

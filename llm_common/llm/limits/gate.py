@@ -1,4 +1,4 @@
-"""One request's turn: which limits bind it, what it will probably use, and what it used."""
+"""The slot of one request: which limits bind it, what it will probably use, and what it used."""
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -10,14 +10,14 @@ from llm_common.llm.candidates import Candidate, Messages, Question
 from llm_common.llm.limits.rules import WAITING_SHARE, Limiter, LimitRequest, Limits, Permit
 from llm_common.usage import Usage
 
-__all__ = ["FREE", "Gate", "Turn", "tokens_of"]
+__all__ = ["FREE", "Gate", "Slot", "tokens_of"]
 
 #: What an answer is taken to be where the caller sets no `max_tokens`: most are shorter, and the truth follows soon.
 _USUAL_ANSWER = 1_024
 
 
-class Turn:
-    """`async with turn:` waits until the request may go, and tells afterwards that it is over. This one is free.
+class Slot:
+    """`async with slot:` waits until the request may go, and tells afterwards that it is over. This one is free.
 
     Call `sends()` right before the request goes out, and `used(...)` once it is known what it used.
     """
@@ -37,8 +37,8 @@ class Turn:
         """Nothing was taken."""
 
 
-#: The turn of a request that nothing limits.
-FREE = Turn()
+#: The slot of a request that nothing limits.
+FREE = Slot()
 
 
 class Gate:
@@ -57,8 +57,8 @@ class Gate:
         self._named = named
         self._always = always
 
-    def turn(self, candidate: Candidate, tokens: Callable[[], int], seconds_left: float) -> Turn:
-        """The turn of one request that has `seconds_left` with its answer; `tokens()` guesses what it will use."""
+    def slot(self, candidate: Candidate, tokens: Callable[[], int], seconds_left: float) -> Slot:
+        """The slot of one request that has `seconds_left` with its answer; `tokens()` guesses what it will use."""
         limits = self.limits_of(candidate)
         if not limits:
             return FREE
@@ -79,7 +79,7 @@ def tokens_of(candidate: Candidate, question: Question, messages: Messages) -> i
     return prompt + answer
 
 
-class _LimitedTurn(Turn):
+class _LimitedTurn(Slot):
     def __init__(self, limiter: Limiter, claim: LimitRequest, candidate: Candidate, seconds_left: float) -> None:
         self._usage: Usage | None = None
         self._limiter = limiter

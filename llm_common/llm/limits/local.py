@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from llm_common._runtime.fork import fork_safe_lock
 from llm_common.llm.limits.rules import (
     Demand,
+    LimitRefusal,
     LimitRequest,
     Permit,
-    Refusal,
     demands_of,
     limit_refusal,
     out_of_turn,
@@ -39,19 +39,19 @@ class _Meter:
     requests_full_at: int = 0
     tokens_full_at: int = 0
 
-    def refusals(self, demand: Demand, now: int, ahead: "_Ahead") -> list[Refusal]:
+    def refusals(self, demand: Demand, now: int, ahead: "_Ahead") -> list[LimitRefusal]:
         """Why `demand` cannot be met now, if those who are `ahead` go first."""
-        found: list[Refusal] = []
+        found: list[LimitRefusal] = []
         if demand.concurrency is not None and self.in_use >= demand.concurrency:
-            found.append(Refusal(demand.key, "concurrency", None))
+            found.append(LimitRefusal(demand.key, "concurrency", None))
         if demand.requests is not None:
             full_at = max(self.requests_full_at, now) + ahead.requests_us
             if wait := wait_for(demand.requests, full_at, now):
-                found.append(Refusal(demand.key, "requests_per_minute", wait))
+                found.append(LimitRefusal(demand.key, "requests_per_minute", wait))
         if demand.tokens is not None:
             full_at = max(self.tokens_full_at, now) + ahead.tokens_us
             if wait := wait_for(demand.tokens, full_at, now):
-                found.append(Refusal(demand.key, "tokens_per_minute", wait))
+                found.append(LimitRefusal(demand.key, "tokens_per_minute", wait))
         return found
 
     def take(self, demand: Demand, now: int) -> None:
@@ -194,7 +194,7 @@ class LocalLimits:
     def _meter(self, key: str) -> _Meter:
         return self._meters.setdefault(key, _Meter())
 
-    def _lacking(self, demands: Sequence[Demand], now: int, behind: _Lane | None = None) -> list[Refusal]:
+    def _lacking(self, demands: Sequence[Demand], now: int, behind: _Lane | None = None) -> list[LimitRefusal]:
         return [
             refusal
             for demand in demands
@@ -218,7 +218,7 @@ class LocalLimits:
         lane.join(waiter)
         return waiter
 
-    def _leave(self, waiter: _Waiter) -> list[Refusal]:
+    def _leave(self, waiter: _Waiter) -> list[LimitRefusal]:
         """Give up waiting, and give back what was granted meanwhile; says what was lacking."""
         with self._guard:
             now = self._clock()

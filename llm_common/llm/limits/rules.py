@@ -17,11 +17,11 @@ __all__ = [
     "WAITING_SHARE",
     "Demand",
     "LimitName",
+    "LimitRefusal",
     "LimitRequest",
     "Limiter",
     "Limits",
     "Permit",
-    "Refusal",
     "Take",
     "demands_of",
     "limit_refusal",
@@ -129,7 +129,7 @@ def _demand(key: str, limits: Limits, tokens: int) -> Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class LimitRefusal:
     """Why a request cannot go now. `wait_us` is how long at least; None where a slot must come free first."""
 
     key: str
@@ -137,10 +137,10 @@ class Refusal:
     wait_us: int | None
 
 
-def out_of_turn(demands: Sequence[Demand]) -> list[Refusal]:
+def out_of_turn(demands: Sequence[Demand]) -> list[LimitRefusal]:
     """Why one did not go who was never first in line: of its limits, only that others wanted them too is known."""
     return [
-        Refusal(demand.key, name, None)
+        LimitRefusal(demand.key, name, None)
         for demand in demands
         for name, limit in _limits_in(demand).items()
         if limit is not None
@@ -181,7 +181,7 @@ class Limiter(Protocol):
         ...
 
 
-def limit_refusal(claim: LimitRequest, refusals: Sequence[Refusal], patience: float) -> LimitReachedError:
+def limit_refusal(claim: LimitRequest, refusals: Sequence[LimitRefusal], patience: float) -> LimitReachedError:
     """The error for a request that cannot go in time: which limit, how much it allows, and when it may go."""
     # Of several, the one that takes longest; when a slot comes free, nobody knows.
     worst = max(refusals, key=lambda refusal: -1 if refusal.wait_us is None else refusal.wait_us)

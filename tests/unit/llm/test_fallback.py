@@ -21,7 +21,7 @@ from llm_common.exceptions import (
 from llm_common.llm.breaker import BreakerPolicy, Breakers
 from llm_common.llm.candidates import Candidate
 from llm_common.llm.catalogue.model_info import ModelInfo
-from llm_common.llm.fallback import Chain, may_follow
+from llm_common.llm.fallback import FallbackChain, may_follow
 from llm_common.llm.pricing import Price, Rates
 from llm_common.llm.providers.direct import DirectWire
 from llm_common.llm.wire import Route
@@ -79,9 +79,9 @@ def test_the_last_that_is_left_is_asked_though_its_circuit_is_open():
     """Also when it is the last because the others were let go of."""
     breakers = Breakers(BreakerPolicy(threshold=1))
     breakers.failed(LARGE.circuit, ProviderError("503"))
-    passed_by = Chain([LARGE, SMALL], breakers, on_content_policy=False)
+    passed_by = FallbackChain([LARGE, SMALL], breakers, on_content_policy=False)
     assert (passed_by.next(), passed_by.has_more) == (SMALL, False)
-    chain = Chain([SMALL, LARGE, SAME], breakers, on_content_policy=False)
+    chain = FallbackChain([SMALL, LARGE, SAME], breakers, on_content_policy=False)
     assert chain.next() is SMALL
     chain.failed(SMALL, ContextWindowError("too long"))
     assert (chain.next(), chain.next()) == (LARGE, None)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.exceptions import InvalidInputError
-from llm_common.llm.limits.rules import LimitRequest, Limits, Refusal, demands_of, limit_refusal, take_of, wait_for
+from llm_common.llm.limits.rules import LimitRefusal, LimitRequest, Limits, demands_of, limit_refusal, take_of, wait_for
 
 MINUTE = 60_000_000
 
@@ -88,7 +88,7 @@ def test_limits_that_are_none_are_refused(value):
 def test_the_error_says_which_limit_and_when():
     """Of several, the one that takes longest."""
     claim = LimitRequest({"zai": Limits(concurrency=2, requests_per_minute=30)})
-    refusals = [Refusal("zai", "concurrency", None), Refusal("zai", "requests_per_minute", 12_500_000)]
+    refusals = [LimitRefusal("zai", "concurrency", None), LimitRefusal("zai", "requests_per_minute", 12_500_000)]
     error = limit_refusal(claim, refusals, 3.0)
     assert (error.limit, error.retry_after, error.fallback, error.retryable) == (
         "zai/requests_per_minute",
