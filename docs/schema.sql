@@ -1085,7 +1085,7 @@ DECLARE
     place   bigint;
     wanted  public.pipeline_runs;
     known   public.pipeline_runs;
-    differs boolean;
+    refused text;
 BEGIN
     -- In the order of the keys, so that two who enqueue the same ones do not wait for each other in a circle.
     FOR item, place IN
@@ -1094,20 +1094,19 @@ BEGIN
     LOOP
         wanted := pg_catalog.jsonb_populate_record(NULL::public.pipeline_runs, item);
         INSERT INTO public.pipeline_runs AS r
-            (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, run_at)
+            (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, answered_by, run_at)
         VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
-                wanted.idempotency_key, coalesce(wanted.max_attempts, 5),
+                wanted.idempotency_key, coalesce(wanted.max_attempts, 5), wanted.answered_by,
                 -- Claimed in the order in which they were given.
                 moment + place * interval '1 microsecond')
         ON CONFLICT (idempotency_key) DO NOTHING
         RETURNING * INTO known;
-        differs := false;
+        refused := NULL;
         IF NOT FOUND THEN
             SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key;
-            differs := (known.bill_id, known.jurisdiction, known.models, known.input)
-                       IS DISTINCT FROM (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input);
+            refused := public.pipeline_key_refusal(known, wanted);
         END IF;
-        IF NOT differs AND (known.status IN ('failed', 'cancelled')
+        IF refused IS NULL AND (known.status IN ('failed', 'cancelled')
                             OR known.status = 'queued' AND known.code_version <> wanted.code_version) THEN
             UPDATE public.pipeline_runs r
                SET status = 'queued', code_version = wanted.code_version, run_at = moment + place * interval '1 microsecond',
@@ -1118,10 +1117,7 @@ BEGIN
                 SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key;
             END IF;
         END IF;
-        answers[place] := pg_catalog.jsonb_build_object('id', known.id, 'status', known.status, 'refused',
-            CASE WHEN differs THEN pg_catalog.format(
-                'idempotency key %L belongs to run %s of bill %L, whose text, models or settings are others; '
-                'use a new key for a new analysis', known.idempotency_key, known.id, known.bill_id) END);
+        answers[place] := pg_catalog.jsonb_build_object('id', known.id, 'status', known.status, 'refused', refused);
     END LOOP;
     RETURN pg_catalog.to_jsonb(answers);
 END $$;
@@ -1324,7 +1320,16 @@ BEGIN
                        'latency_ms', c.latency_ms)
                    ORDER BY s."position"), '[]')
           FROM public.pipeline_steps s LEFT JOIN public.cost_tracking c ON c.id = s.reservation_id
-         WHERE s.run_id = known.id));
+         WHERE s.run_id = known.id),
+    'charges', (
+        SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(o) ORDER BY o.kind, o.step, o.model, o.status), '[]')
+          FROM (SELECT c.kind, c.step, c.model, c.status, pg_catalog.sum(c.calls)::bigint AS calls,
+                       (pg_catalog.sum(c.cost_usd) * 1000000000)::bigint AS cost_nano
+                  FROM public.cost_tracking c
+                 WHERE c.run_id = known.id::text
+                       AND NOT EXISTS (SELECT FROM public.pipeline_steps s
+                                        WHERE s.run_id = known.id AND s.reservation_id = c.id)
+                 GROUP BY c.kind, c.step, c.model, c.status) o));
 END $$;
 
 CREATE FUNCTION public.list_runs(wanted jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
@@ -1599,6 +1604,7 @@ CREATE TABLE public.pipeline_runs (
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 5 NOT NULL,
     run_at timestamp with time zone DEFAULT now() NOT NULL,
+    answered_by text,
     CONSTRAINT pipeline_runs_end_has_a_time CHECK (((code_version = 'host'::text) OR ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL)))),
     CONSTRAINT pipeline_runs_status CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT pipeline_runs_work_is_leased CHECK (((code_version = 'host'::text) OR ((status = 'running'::text) = (lease_until IS NOT NULL))))
@@ -1712,6 +1718,23 @@ BEGIN
     RETURNING CASE WHEN r.cancel_requested THEN 'cancelled' ELSE 'held' END INTO state;
     RETURN coalesce(state, 'fenced');
 END $$;
+
+CREATE FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+    SELECT CASE
+        WHEN (known.bill_id, known.jurisdiction, known.models, known.input)
+             IS DISTINCT FROM (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input)
+        THEN pg_catalog.format(
+            'idempotency key %L belongs to run %s of bill %L, whose text, models or settings are others; '
+            'use a new key for a new analysis', known.idempotency_key, known.id, known.bill_id)
+        WHEN known.answered_by <> wanted.answered_by
+        THEN pg_catalog.format(
+            'idempotency key %L belongs to run %s, which was answered by %s, not by %s; '
+            'use a new key for a new analysis', known.idempotency_key, known.id, known.answered_by, wanted.answered_by)
+    END
+$$;
 
 CREATE FUNCTION public.pipeline_lease_end(seconds double precision) RETURNS timestamp with time zone
     LANGUAGE sql
@@ -2680,22 +2703,20 @@ CREATE FUNCTION public.start_run(run jsonb, worker text, lease_seconds double pr
 DECLARE
     wanted public.pipeline_runs := pg_catalog.jsonb_populate_record(NULL::public.pipeline_runs, run);
     known  public.pipeline_runs;
+    refused text;
     result jsonb;
 BEGIN
     INSERT INTO public.pipeline_runs AS r
-        (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts)
+        (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, answered_by)
     VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
-            wanted.idempotency_key, coalesce(wanted.max_attempts, 5))
+            wanted.idempotency_key, coalesce(wanted.max_attempts, 5), wanted.answered_by)
     ON CONFLICT (idempotency_key) DO NOTHING
     RETURNING * INTO known;
     IF NOT FOUND THEN
         SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key FOR UPDATE;
-        IF (known.bill_id, known.jurisdiction, known.models, known.input)
-           IS DISTINCT FROM (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input) THEN
-            RAISE EXCEPTION USING ERRCODE = 'LC002',
-                MESSAGE = pg_catalog.format(
-                    'idempotency key %L belongs to run %s of bill %L, whose text, models or settings are others; '
-                    'use a new key for a new analysis', known.idempotency_key, known.id, known.bill_id);
+        refused := public.pipeline_key_refusal(known, wanted);
+        IF refused IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'LC002', MESSAGE = refused;
         END IF;
     END IF;
     result := public.pipeline_claim(known, start_run.worker, wanted.code_version, lease_seconds);
@@ -3449,6 +3470,9 @@ GRANT ALL ON FUNCTION public.pipeline_handover(claimed public.pipeline_runs) TO 
 
 REVOKE ALL ON FUNCTION public.pipeline_hold(lease jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.pipeline_hold(lease jsonb) TO service_role;
+
+REVOKE ALL ON FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_lease_end(seconds double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.pipeline_lease_end(seconds double precision) TO service_role;

@@ -267,6 +267,13 @@ class LLMClient(ConfiguredClient):
         """
         return await self._factory().info(model)
 
+    async def host(self, model: str) -> str:
+        """Who answers for a model: the host of its address, such as api.z.ai, or the provider where that is unknown.
+
+        Raises like `model_info`.
+        """
+        return await self._factory().host(model)
+
     @overload
     def stream(
         self,

@@ -44,6 +44,8 @@ CREATE TABLE IF NOT EXISTS public.pipeline_runs (
     max_attempts     integer NOT NULL DEFAULT 5,
     -- When a queued run may be claimed.
     run_at           timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    -- Whom it asks: hosts of providers, or 'offline' for a scripted one. The same key is the same run only there.
+    answered_by      text,
     CONSTRAINT pipeline_runs_status CHECK (status IN ('queued', 'running', 'completed', 'failed', 'cancelled')),
     CONSTRAINT pipeline_runs_work_is_leased
         CHECK (code_version = 'host' OR (status = 'running') = (lease_until IS NOT NULL)),
@@ -84,6 +86,7 @@ CREATE TABLE IF NOT EXISTS public.pipeline_steps (
 
 -- Databases of November 2026 have the tables without what the host's own code needs to write into them.
 ALTER TABLE public.pipeline_runs
+    ADD COLUMN IF NOT EXISTS answered_by text,
     ALTER COLUMN jurisdiction SET DEFAULT '',
     ALTER COLUMN models SET DEFAULT '{}',
     ALTER COLUMN research_model DROP EXPRESSION IF EXISTS,
@@ -290,31 +293,47 @@ LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
     RETURNING r
 $$;
 
+-- Why the run of a key is not the one that is wanted; null where it is. Runs of before do not say whom they asked.
+CREATE OR REPLACE FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs)
+RETURNS text
+LANGUAGE sql IMMUTABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT CASE
+        WHEN (known.bill_id, known.jurisdiction, known.models, known.input)
+             IS DISTINCT FROM (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input)
+        THEN pg_catalog.format(
+            'idempotency key %L belongs to run %s of bill %L, whose text, models or settings are others; '
+            'use a new key for a new analysis', known.idempotency_key, known.id, known.bill_id)
+        WHEN known.answered_by <> wanted.answered_by
+        THEN pg_catalog.format(
+            'idempotency key %L belongs to run %s, which was answered by %s, not by %s; '
+            'use a new key for a new analysis', known.idempotency_key, known.id, known.answered_by, wanted.answered_by)
+    END
+$$;
+
 -- What Python calls ---------------------------------------------------------------------------------------------------
 
--- run: {bill_id, jurisdiction, models, input, code_version} and, where wanted, {idempotency_key, max_attempts}
--- The same idempotency key is the same run, which must then have the same input (else LC002). Returns as pipeline_claim.
+-- run: {bill_id, jurisdiction, models, input, code_version} and, where wanted, {idempotency_key, max_attempts,
+-- answered_by}. The same idempotency key is the same run, which must then have the same input and ask the same hosts
+-- (else LC002). Returns as pipeline_claim.
 CREATE OR REPLACE FUNCTION public.start_run(run jsonb, worker text, lease_seconds double precision) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
     wanted public.pipeline_runs := pg_catalog.jsonb_populate_record(NULL::public.pipeline_runs, run);
     known  public.pipeline_runs;
+    refused text;
     result jsonb;
 BEGIN
     INSERT INTO public.pipeline_runs AS r
-        (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts)
+        (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, answered_by)
     VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
-            wanted.idempotency_key, coalesce(wanted.max_attempts, 5))
+            wanted.idempotency_key, coalesce(wanted.max_attempts, 5), wanted.answered_by)
     ON CONFLICT (idempotency_key) DO NOTHING
     RETURNING * INTO known;
     IF NOT FOUND THEN
         SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key FOR UPDATE;
-        IF (known.bill_id, known.jurisdiction, known.models, known.input)
-           IS DISTINCT FROM (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input) THEN
-            RAISE EXCEPTION USING ERRCODE = 'LC002',
-                MESSAGE = pg_catalog.format(
-                    'idempotency key %L belongs to run %s of bill %L, whose text, models or settings are others; '
-                    'use a new key for a new analysis', known.idempotency_key, known.id, known.bill_id);
+        refused := public.pipeline_key_refusal(known, wanted);
+        IF refused IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'LC002', MESSAGE = refused;
         END IF;
     END IF;
     result := public.pipeline_claim(known, start_run.worker, wanted.code_version, lease_seconds);
@@ -493,8 +512,8 @@ END $$;
 
 -- What Python calls ---------------------------------------------------------------------------------------------------
 
--- runs: [{bill_id, jurisdiction, models, input, code_version, max_attempts, idempotency_key}, ...]. The same key is the
--- same run: one that failed or was cancelled waits again with all its attempts, one that waits does so for this code.
+-- runs: [{bill_id, jurisdiction, models, input, code_version, max_attempts, idempotency_key, answered_by}, ...]. The
+-- same key is the same run: one that failed or was cancelled waits again with all its attempts, one that waits does so for this code.
 -- Returns, in the same order, [{"id", "status", "refused"}]; `refused` says why nothing was done, where the key belongs
 -- to another input.
 CREATE OR REPLACE FUNCTION public.enqueue_runs(runs jsonb) RETURNS jsonb
@@ -506,7 +525,7 @@ DECLARE
     place   bigint;
     wanted  public.pipeline_runs;
     known   public.pipeline_runs;
-    differs boolean;
+    refused text;
 BEGIN
     -- In the order of the keys, so that two who enqueue the same ones do not wait for each other in a circle.
     FOR item, place IN
@@ -515,20 +534,19 @@ BEGIN
     LOOP
         wanted := pg_catalog.jsonb_populate_record(NULL::public.pipeline_runs, item);
         INSERT INTO public.pipeline_runs AS r
-            (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, run_at)
+            (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, answered_by, run_at)
         VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
-                wanted.idempotency_key, coalesce(wanted.max_attempts, 5),
+                wanted.idempotency_key, coalesce(wanted.max_attempts, 5), wanted.answered_by,
                 -- Claimed in the order in which they were given.
                 moment + place * interval '1 microsecond')
         ON CONFLICT (idempotency_key) DO NOTHING
         RETURNING * INTO known;
-        differs := false;
+        refused := NULL;
         IF NOT FOUND THEN
             SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key;
-            differs := (known.bill_id, known.jurisdiction, known.models, known.input)
-                       IS DISTINCT FROM (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input);
+            refused := public.pipeline_key_refusal(known, wanted);
         END IF;
-        IF NOT differs AND (known.status IN ('failed', 'cancelled')
+        IF refused IS NULL AND (known.status IN ('failed', 'cancelled')
                             OR known.status = 'queued' AND known.code_version <> wanted.code_version) THEN
             UPDATE public.pipeline_runs r
                SET status = 'queued', code_version = wanted.code_version, run_at = moment + place * interval '1 microsecond',
@@ -539,10 +557,7 @@ BEGIN
                 SELECT * INTO known FROM public.pipeline_runs r WHERE r.idempotency_key = wanted.idempotency_key;
             END IF;
         END IF;
-        answers[place] := pg_catalog.jsonb_build_object('id', known.id, 'status', known.status, 'refused',
-            CASE WHEN differs THEN pg_catalog.format(
-                'idempotency key %L belongs to run %s of bill %L, whose text, models or settings are others; '
-                'use a new key for a new analysis', known.idempotency_key, known.id, known.bill_id) END);
+        answers[place] := pg_catalog.jsonb_build_object('id', known.id, 'status', known.status, 'refused', refused);
     END LOOP;
     RETURN pg_catalog.to_jsonb(answers);
 END $$;
@@ -652,7 +667,8 @@ END $$;
 
 -- What people and programs read of runs, and what people think of them.
 
--- The run with its steps, in their order; without the bill's text and the steps' outputs.
+-- The run with its steps, in their order, without the bill's text and the steps' outputs; and with what it was charged
+-- beside them, so that steps and charges add up to its cost: searches, and calls that were cut, failed or made again.
 CREATE OR REPLACE FUNCTION public.get_run(run_id uuid) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
@@ -666,7 +682,16 @@ BEGIN
                        'latency_ms', c.latency_ms)
                    ORDER BY s."position"), '[]')
           FROM public.pipeline_steps s LEFT JOIN public.cost_tracking c ON c.id = s.reservation_id
-         WHERE s.run_id = known.id));
+         WHERE s.run_id = known.id),
+    'charges', (
+        SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(o) ORDER BY o.kind, o.step, o.model, o.status), '[]')
+          FROM (SELECT c.kind, c.step, c.model, c.status, pg_catalog.sum(c.calls)::bigint AS calls,
+                       (pg_catalog.sum(c.cost_usd) * 1000000000)::bigint AS cost_nano
+                  FROM public.cost_tracking c
+                 WHERE c.run_id = known.id::text
+                       AND NOT EXISTS (SELECT FROM public.pipeline_steps s
+                                        WHERE s.run_id = known.id AND s.reservation_id = c.id)
+                 GROUP BY c.kind, c.step, c.model, c.status) o));
 END $$;
 
 -- wanted: {status, bill_id, limit}, each as one likes. The latest first, without their analyses.
@@ -837,8 +862,8 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
         'pipeline_models', 'pipeline_lease_end', 'pipeline_cost_nano', 'pipeline_run_json', 'pipeline_locked', 'pipeline_hold',
         'pipeline_store', 'pipeline_claim', 'pipeline_exhaust', 'start_run', 'resume_run', 'renew_run_lease',
         'finish_step', 'save_step', 'complete_run', 'stop_run', 'request_cancel', 'sweep_stale_runs',
-        'pipeline_handover', 'pipeline_put_back', 'enqueue_runs', 'claim_runs', 'take_run', 'renew_run_leases',
-        'release_run', 'retry_run', 'queue_status', 'get_run', 'list_runs', 'score_run', 'compare_models',
+        'pipeline_handover', 'pipeline_put_back', 'pipeline_key_refusal', 'enqueue_runs', 'claim_runs', 'take_run',
+        'renew_run_leases', 'release_run', 'retry_run', 'queue_status', 'get_run', 'list_runs', 'score_run', 'compare_models',
         'pipeline_comparison', 'compare_pipelines', 'compare_runs');
 
 NOTIFY pgrst, 'reload schema';

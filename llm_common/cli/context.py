@@ -58,7 +58,7 @@ class Workplace:
 
     @property
     def pipeline(self) -> AnalysisPipeline:
-        return AnalysisPipeline(self.llm, self.search, self.tracker, self.db)
+        return AnalysisPipeline(self.llm, self.search, self.tracker, self.db, offline=self.offline)
 
 
 @asynccontextmanager

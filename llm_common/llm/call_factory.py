@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from llm_common._runtime.fork import fork_safe_lock
 from llm_common._text.tokens import count
@@ -189,6 +190,12 @@ class CallFactory:
         """What is known about a model; raises as `prepare` does for one that cannot be called."""
         (candidate,) = await self._candidates_for((model,))
         return candidate.info
+
+    async def host(self, model: str) -> str:
+        """Where a model is asked: the host of its address with its port, or the provider where LiteLLM knows it."""
+        (candidate,) = await self._candidates_for((model,))
+        route = candidate.route
+        return urlsplit(route.base_url).netloc.rpartition("@")[2] if route.base_url else route.provider
 
     def _hooks_of(self, question: Question, options: CallOptions) -> CallHooks | None:
         if self._config.hooks is None:

@@ -31,6 +31,7 @@ from llm_common.pipeline.executor import RunExecutor
 from llm_common.pipeline.leases import worker_name
 from llm_common.pipeline.legislation import LEGISLATION, BillAnalysis
 from llm_common.pipeline.prompts import code_version, spec_of
+from llm_common.pipeline.run_plan import RunPlan, check_origin
 from llm_common.pipeline.schemas import AnalysisResult
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.subject import Subject, check_spec
@@ -52,6 +53,7 @@ class AnalysisPipeline(Generic[A]):
     `db` is whatever `Database.of` takes. `cost_tracker` pays for every call of a run and must record in the same
     database; None is a tracker on `db` with the budgets of the environment. `lease_seconds`: after so long without a
     sign of life another worker may take a run over. `max_attempts`: so many workers may die over a run before it fails.
+    `offline`: a script plays the models; its runs are kept apart from real ones, and their results say so.
     """
 
     @overload
@@ -64,6 +66,7 @@ class AnalysisPipeline(Generic[A]):
         *,
         lease_seconds: float = 60.0,
         max_attempts: int = 5,
+        offline: bool = False,
     ) -> None: ...
 
     @overload
@@ -77,6 +80,7 @@ class AnalysisPipeline(Generic[A]):
         spec: AnalysisSpec[A],
         lease_seconds: float = 60.0,
         max_attempts: int = 5,
+        offline: bool = False,
     ) -> None: ...
 
     def __init__(
@@ -89,15 +93,19 @@ class AnalysisPipeline(Generic[A]):
         spec: AnalysisSpec[Any] = LEGISLATION,
         lease_seconds: float = 60.0,
         max_attempts: int = 5,
+        offline: bool = False,
     ) -> None:
         if lease_seconds <= 0 or max_attempts < 1:
             raise InvalidInputError("lease_seconds must be more than 0, and max_attempts at least 1")
         self._db = Database.of(db)
         self.spec: AnalysisSpec[A] = spec
-        self._code_version = code_version(spec)
+        self._offline = offline
+        self._code_version = code_version(spec, offline=offline)
         self._lease_seconds, self._max_attempts = lease_seconds, max_attempts
         tracker = cost_tracker if cost_tracker is not None else CostTracker(self._db)
-        self._executor = RunExecutor(llm_client, search_client, tracker, self._db, self.spec, lease_seconds)
+        self._executor = RunExecutor(
+            llm_client, search_client, tracker, self._db, self.spec, lease_seconds, offline=offline
+        )
 
     @property
     def db(self) -> Database:
@@ -140,11 +148,11 @@ class AnalysisPipeline(Generic[A]):
         subject = Subject.checked(bill_id, bill_text, jurisdiction, models, max_rounds=max_rounds, spec=self.spec)
         if idempotency_key is not None and not idempotency_key.strip():
             raise InvalidInputError("idempotency_key is empty; leave it out, or give one that names this analysis")
-        capacity = await self._executor.capacity(subject)
+        plan = await self._executor.plan(subject)
         worker = worker_name()
-        run = self._run_json(subject.as_json(), idempotency_key)
+        run = self._run_json(subject, plan, idempotency_key)
         start = self._db.runs.start(run, worker=worker, lease_seconds=self._lease_seconds)
-        return await self._executor.execute(start, worker, on_event, for_good, capacity)
+        return await self._executor.execute(start, worker, on_event, for_good, plan)
 
     async def resume(self, run_id: str, *, on_event: OnEvent | None = None) -> A:
         """Go on with a run that failed, was cancelled, or lost its worker; a completed one's result is returned.
@@ -152,7 +160,9 @@ class AnalysisPipeline(Generic[A]):
         Finished steps of this version of the code are not asked again. Raises like `run`, and `PipelineError` for an
         unknown run, or for a run of another spec.
         """
-        check_spec(run_id, spec_of((await self._db.runs.get(run_id)).code_version), self.spec)
+        known = await self._db.runs.get(run_id)
+        check_spec(run_id, spec_of(known.code_version), self.spec)
+        check_origin(run_id, known.answered_by, offline=self._offline)
         worker = worker_name()
         resume = self._db.runs.resume(
             run_id, worker=worker, code_version=self.code_version, lease_seconds=self._lease_seconds
@@ -292,25 +302,24 @@ class AnalysisPipeline(Generic[A]):
             await asyncio.wait({running})
 
     def _enqueue(self, items: Iterable[Item], models: Mapping[str, str], max_rounds: int) -> AsyncGenerator[Enqueued]:
-        checked = False
+        plan: RunPlan | None = None
 
         async def prepare(item: Item) -> dict[str, Json]:
-            nonlocal checked
+            nonlocal plan
             subject = Subject.checked(
                 item.bill_id, item.bill_text, item.jurisdiction, models, max_rounds=max_rounds, spec=self.spec
             )
-            if not checked:
-                await self._executor.capacity(subject)
-                checked = True
-            run = subject.as_json()
-            key = item.idempotency_key if item.idempotency_key is not None else content_key(run)
-            return self._run_json(run, key)
+            plan = plan or await self._executor.plan(subject)
+            content = {**subject.as_json(), "answered_by": plan.answered_by}
+            key = item.idempotency_key if item.idempotency_key is not None else content_key(content)
+            return self._run_json(subject, plan, key)
 
         return enqueue_items(items, prepare, self._db.queue)
 
-    def _run_json(self, subject: Mapping[str, Json], idempotency_key: str | None) -> dict[str, Json]:
+    def _run_json(self, subject: Subject, plan: RunPlan, idempotency_key: str | None) -> dict[str, Json]:
         return {
-            **subject,
+            **subject.as_json(),
+            "answered_by": plan.answered_by,
             "code_version": self.code_version,
             "idempotency_key": idempotency_key,
             "max_attempts": self._max_attempts,

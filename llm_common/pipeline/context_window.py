@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,10 +19,9 @@ from llm_common.pipeline.subject import Subject
 
 __all__ = ["WindowCapacity", "build_part_context", "fits", "split_to_fit", "window_capacity"]
 
-#: What a window is shared by, apart from instructions: an answer has at most a quarter of it, and a tenth of the rest
-#: stays free, because models count tokens differently. What is left is for text, evidence, and a draft with its review.
-_ANSWER, _MARGIN = 0.25, 0.1
-_ANSWER_TOKENS: Final = 32_768
+#: Of a window without instructions and answer, a tenth stays free, because models count tokens differently. The rest is
+#: for text, evidence, and a draft with its review.
+_MARGIN: Final = 0.1
 _TEXT, _TEXT_AND_EVIDENCE = 0.6, 0.75
 _LEAST: Final = 400
 _WORD: Final = re.compile(r"\w{4,}")
@@ -43,28 +42,29 @@ class WindowCapacity:
         return None if self.tokens is None else int(self.tokens * _TEXT_AND_EVIDENCE)
 
 
-def window_capacity(spec: AnalysisSpec[AnalysisResult], models: Mapping[str, ModelInfo | None]) -> WindowCapacity:
-    """`models` by name. Raises `ContextWindowError` for a model whose window hardly holds the instructions."""
-    told = estimate(instructions(spec))
-    rooms = [
-        _capacity(name, info, info.max_input_tokens, told)
-        for name, info in models.items()
-        if info and info.max_input_tokens
-    ]
-    return WindowCapacity(min(rooms, default=None))
+def window_capacity(
+    spec: AnalysisSpec[AnalysisResult], models: Iterable[tuple[str, ModelInfo | None, int]]
+) -> WindowCapacity:
+    """`models`: name, what is known, and the tokens of its longest answer.
+
+    Raises `ContextWindowError` for a model whose window hardly holds the instructions.
+    """
+    fixed = estimate(instructions(spec))
+    left = [_tokens_left(name, info, answer, fixed) for name, info, answer in models if info and info.max_input_tokens]
+    return WindowCapacity(min(left, default=None))
 
 
-def _capacity(name: str, info: ModelInfo, window: int, told: int) -> int:
-    answer = min(info.max_output_tokens or _ANSWER_TOKENS, int(window * _ANSWER))
-    capacity = int((window - answer) * (1 - _MARGIN)) - told
-    if capacity < _LEAST:
+def _tokens_left(name: str, info: ModelInfo, answer: int, fixed: int) -> int:
+    window = info.max_input_tokens or 0
+    left = int((window - answer) * (1 - _MARGIN)) - fixed
+    if left < _LEAST:
         raise ContextWindowError(
-            f"{name} takes {window:,} tokens, and the instructions alone are about {told:,}. Nothing was sent. "
+            f"{name} takes {window:,} tokens, and the instructions alone are about {fixed:,}. Nothing was sent. "
             "Choose a model with a larger window",
             provider=info.provider,
             model=name,
         )
-    return capacity
+    return left
 
 
 def fits(text: str, capacity: WindowCapacity) -> bool:

@@ -11,16 +11,18 @@ from llm_common._runtime.shielding import run_shielded
 from llm_common.cost_tracker import CostTracker
 from llm_common.db.database import Database
 from llm_common.db.functions.runs import ClaimedRun, Lease
+from llm_common.db.transport import Json
 from llm_common.exceptions import LLMCommonError, PipelineError, RunCancelledError, RunFencedError
 from llm_common.llm_client import LLMClient
-from llm_common.pipeline.context_window import WindowCapacity, build_part_context, window_capacity
+from llm_common.pipeline.context_window import build_part_context
 from llm_common.pipeline.dispositions import Ending, Ends, Release, Retry, told
-from llm_common.pipeline.events import OnEvent
+from llm_common.pipeline.events import OnEvent, PipelineEvent, emit
 from llm_common.pipeline.leases import LeaseKeeper, fenced
 from llm_common.pipeline.merging import PartResult, merge_critiques
 from llm_common.pipeline.part_context import PartContext
 from llm_common.pipeline.result import result_from_run, result_json
-from llm_common.pipeline.schemas import AnalysisResult, Evidence
+from llm_common.pipeline.run_plan import RunPlan, all_hosts, check_origin, plan_run
+from llm_common.pipeline.schemas import AnalysisResult, ReviewCritique
 from llm_common.pipeline.session import RunSession
 from llm_common.pipeline.spec import AnalysisSpec
 from llm_common.pipeline.steps import divide, generate, refine, research, review
@@ -46,17 +48,17 @@ class RunExecutor(Generic[A]):
         db: Database,
         spec: AnalysisSpec[A],
         lease_seconds: float,
+        *,
+        offline: bool,
     ) -> None:
+        self._offline = offline
         self._llm, self._search, self._tracker, self._db = llm, search, tracker, db
         self._spec, self._lease_seconds = spec, lease_seconds
         self._leases = PerLoop(lambda: LeaseKeeper(db, lease_seconds))
 
-    async def capacity(self, subject: Subject) -> WindowCapacity:
+    async def plan(self, subject: Subject) -> RunPlan:
         """Raises for a model that is unknown, without a key or too small, before anything is written or paid."""
-        names = tuple(dict.fromkeys(subject.models.values()))
-        for model in names:
-            await self._llm.check(subject.spec.prompts.role, model, ledger=self._tracker)
-        return window_capacity(subject.spec, {model: await self._llm.model_info(model) for model in names})
+        return await plan_run(subject, self._llm, self._tracker, offline=self._offline)
 
     async def execute(
         self,
@@ -64,11 +66,11 @@ class RunExecutor(Generic[A]):
         worker: str,
         on_event: OnEvent | None,
         ends: Ends,
-        capacity: WindowCapacity | None = None,
+        plan: RunPlan | None = None,
     ) -> A:
         """Claims the run and does what is left of it. Unless it is completed, it ends or goes back as `ends` decides.
 
-        `capacity` is what the method of this name gave, where the caller has asked it already.
+        `plan` is what the method of this name gave, where the caller has asked it already.
         """
         claimed: ClaimedRun | None = None
 
@@ -78,61 +80,62 @@ class RunExecutor(Generic[A]):
             return claimed
 
         try:
-            return await self._result(await run_shielded(taken()), worker, on_event, capacity)
+            return await self._result(await run_shielded(taken()), worker, on_event, plan)
         except RunFencedError:
             raise  # the run is another worker's, and so is its end
         except (asyncio.CancelledError, Exception) as error:
             await self._end(claimed, worker, error, ends)
             raise
 
-    async def _result(
-        self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None, capacity: WindowCapacity | None
-    ) -> A:
+    async def _result(self, claimed: ClaimedRun, worker: str, on_event: OnEvent | None, plan: RunPlan | None) -> A:
+        run = claimed.run
         if claimed.state in {"exhausted", "ended"}:
-            kind = RunCancelledError if claimed.run.status == "cancelled" else PipelineError
-            raise kind(f"run {claimed.run.id} {claimed.run.status}: {claimed.run.error_message}", run_id=claimed.run.id)
+            kind = RunCancelledError if run.status == "cancelled" else PipelineError
+            raise kind(f"run {run.id} {run.status}: {run.error_message}", run_id=run.id)
         if claimed.state == "completed":
-            return result_from_run(claimed.run, self._spec)
-        subject = Subject.from_stored(claimed.run, claimed.input, self._spec)
+            return result_from_run(run, self._spec)
+        subject = Subject.from_stored(run, claimed.input, self._spec)
         lease = self._lease(claimed, worker)
-        session = RunSession(
-            claimed,
-            lease,
-            subject.models,
-            settings=self._spec.settings,
-            llm=self._llm,
-            tracker=self._tracker,
-            db=self._db,
-            on_event=on_event,
-        )
-        await session.emit("run_started")
-        evidence, part_results = await self._leases.get().while_held(lease, self._analyse(subject, session, capacity))
-        critique = merge_critiques(part_results)
+        await emit(on_event, PipelineEvent(kind="run_started", run_id=run.id))
+        work = self._analyse(subject, claimed, lease, on_event, plan)
+        analysis, critique = await self._leases.get().while_held(lease, work)
         completed = await run_shielded(
             self._db.runs.complete(
                 lease,
-                analysis=result_json(subject, evidence, part_results),
+                analysis=analysis,
                 review=critique.model_dump(mode="json"),
                 review_passed=critique.passed,
             )
         )
         if completed is None:
             raise fenced(lease)
-        analysis = result_from_run(completed, self._spec)
-        await session.emit("run_finished", analysis=analysis)
-        return analysis
+        result = result_from_run(completed, self._spec)
+        await emit(on_event, PipelineEvent(kind="run_finished", run_id=run.id, analysis=result))
+        return result
 
     async def _analyse(
-        self, subject: Subject, run: RunSession, capacity: WindowCapacity | None
-    ) -> tuple[Evidence, list[PartResult]]:
-        capacity = capacity or await self.capacity(subject)
-        parts = await divide(subject, capacity, run)
-        evidence = await research(subject, parts, self._search, run)
-        works = [
-            partial(self._analyse_part, await build_part_context(subject, part, evidence, capacity), run)
-            for part in parts
-        ]
-        return evidence, await bounded_gather(works, subject.spec.parts_at_once)
+        self, subject: Subject, claimed: ClaimedRun, lease: Lease, on_event: OnEvent | None, plan: RunPlan | None
+    ) -> tuple[dict[str, Json], ReviewCritique]:
+        plan = plan or await self.plan(subject)
+        check_origin(claimed.run.id, claimed.run.answered_by, offline=self._offline)
+        session = RunSession(
+            claimed,
+            lease,
+            subject.models,
+            settings=plan.settings,
+            llm=self._llm,
+            tracker=self._tracker,
+            db=self._db,
+            on_event=on_event,
+        )
+        parts = await divide(subject, plan.capacity, session)
+        evidence = await research(subject, parts, self._search, session)
+        contexts = [await build_part_context(subject, part, evidence, plan.capacity) for part in parts]
+        works = [partial(self._analyse_part, context, session) for context in contexts]
+        part_results = await bounded_gather(works, subject.spec.parts_at_once)
+        analysis = result_json(subject, evidence, part_results)
+        analysis["answered_by"] = all_hosts(plan.answered_by, claimed.run.answered_by)
+        return analysis, merge_critiques(part_results)
 
     async def _analyse_part(self, context: PartContext, run: RunSession) -> PartResult:
         rounds = 0

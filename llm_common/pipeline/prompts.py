@@ -175,9 +175,13 @@ def _told(context: PartContext) -> str:
     return (told + (_LEFT_OUT if shown < len(evidence.found) else "")).format_map(counts)
 
 
-def code_version(spec: AnalysisSpec[AnalysisResult]) -> str:
-    """Which checkpoints can be used again: those of this spec, this package, and these prompts and schemas."""
-    return f"{spec.name}@{_package()}+{hashlib.sha256((spec.version + _ours()).encode()).hexdigest()[:12]}"
+def code_version(spec: AnalysisSpec[AnalysisResult], *, offline: bool = False) -> str:
+    """Which checkpoints can be used again: those of this spec, this package, and these prompts and schemas.
+
+    Those of a scripted provider are of a version of their own, so that no worker goes on with the other's.
+    """
+    digest = hashlib.sha256((spec.version + _ours()).encode()).hexdigest()[:12]
+    return f"{spec.name}@{_package()}+{digest}{'.offline' if offline else ''}"
 
 
 def spec_of(code_version: str) -> str:

@@ -58,6 +58,7 @@ def result_from_run(run: RunRecord, spec: AnalysisSpec[A]) -> A:
             "run_id": run.id,
             spec.result.subject_field: run.bill_id,
             spec.result.context_field: run.jurisdiction,
+            "answered_by": (run.analysis or {}).get("answered_by") or run.answered_by,
             "review": run.review,
             "cost_usd": run.cost_usd,
         }

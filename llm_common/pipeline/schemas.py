@@ -119,7 +119,8 @@ class AnalysisResult(Frozen):
     all that the models were shown, `evidence` every quote that the claims rest on. `unsupported`, `research_failures`
     and `sources_left_out` (found, and too much for a model's window) say what is not in the analysis, and why. `parts`
     is in how many parts a long text was analysed, `rounds` how often a draft was refined at most; `review` is the
-    review of exactly this analysis. `cost_usd` is what all the run's calls cost.
+    review of exactly this analysis. `cost_usd` is what all the run's calls cost, `answered_by` the hosts that answered
+    them: "offline" is a script, whose analysis says nothing about the world.
     """
 
     #: What this kind of result calls the subject's id, its context, and its claims.
@@ -139,6 +140,7 @@ class AnalysisResult(Frozen):
     review: ReviewCritique | None
     rounds: int
     parts: int = 1
+    answered_by: str | None = None
     cost_usd: Decimal
 
 

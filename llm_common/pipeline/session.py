@@ -99,7 +99,7 @@ class RunSession:
         lease: Lease,
         models: Mapping[str, str],
         *,
-        settings: Callable[[str], StepSettings],
+        settings: Mapping[str, StepSettings],
         llm: LLMClient,
         tracker: CostTracker,
         db: Database,
@@ -122,7 +122,7 @@ class RunSession:
             return parse(output_spec(schema), stored)
         empty = StepOutput(key=key, step=step, model=model, output=None)
         ledger = StepLedger(self.tracker, self._db, self._lease, empty)
-        settings = self._settings(step).as_arguments()
+        settings = self._settings[step].as_arguments()
         answer = await self._llm.complete(
             messages, model, response_model=schema, step=step, run_id=self.id, ledger=ledger, **settings
         )

@@ -55,7 +55,9 @@ class Prompts:
 class StepSettings:
     """How the model of a step is called: as `LLMClient.complete` takes it; None is the client's or provider's default.
 
-    `timeout` is in seconds. `extra` goes to the provider as it is (`{"reasoning_effort": "high"}`).
+    `max_tokens` None is at most 16,384 for research and review and 32,768 for drafts, and less where the model's limit
+    or a quarter of its window is. `timeout` is in seconds. `extra` goes to the provider as it is, such as
+    `{"reasoning_effort": "high"}`.
     """
 
     temperature: float | None = None
@@ -78,7 +80,7 @@ class StepSettings:
 
     def as_arguments(self) -> dict[str, Any]:
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens, "timeout": self.timeout}
-        return {**self.extra, **{name: value for name, value in own.items() if value is not None}}
+        return {"extra": self.extra, **{name: value for name, value in own.items() if value is not None}}
 
 
 @dataclass(frozen=True, kw_only=True)

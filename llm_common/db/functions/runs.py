@@ -16,6 +16,7 @@ __all__ = [
     "ClaimedRun",
     "Lease",
     "LeaseState",
+    "RunCharge",
     "RunFunctions",
     "RunRecord",
     "RunStatus",
@@ -76,11 +77,27 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunCharge:
+    """What a run was charged beside its stored steps: searches (`kind` "search"), and calls that were cut or failed.
+
+    `model` of a search is its provider's; `calls` of the same kind, step, model and status are one charge.
+    """
+
+    kind: str
+    step: str | None
+    model: str
+    status: str
+    calls: int
+    cost_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """A run as it is stored, without the bill's text. `analysis` and `review` are the JSON of their models.
 
     `cost_usd` is what was settled so far; `attempts` how many workers took it up; a queued one waits at least until
-    `run_at`; `steps` only come with `get`.
+    `run_at`; `answered_by` are the hosts that it asks, "offline" for a scripted provider, None for runs of before.
+    `steps` and `charges` only come with `get`; together they are `cost_usd`.
     """
 
     id: str
@@ -104,7 +121,9 @@ class RunRecord:
     attempts: int
     cancel_requested: bool
     run_at: datetime
+    answered_by: str | None = None
     steps: tuple[StepRecord, ...] = ()
+    charges: tuple[RunCharge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +156,11 @@ class RunFunctions:
         self._call = call
 
     async def start(self, run: Mapping[str, Json], *, worker: str, lease_seconds: float) -> ClaimedRun:
-        """`run` has bill_id, jurisdiction, models, input, code_version, idempotency_key (or None) and max_attempts.
+        """`run` has bill_id, jurisdiction, models, input, code_version, and may have idempotency_key, max_attempts and
+        answered_by.
 
         Raises `RunInProgressError` where the key's run has a living owner, and `InvalidInputError` where it has
-        another input.
+        another input or was answered by others.
         """
         arguments: dict[str, Json] = {"run": dict(run), "worker": worker, "lease_seconds": lease_seconds}
         return claimed_run(await self._call("start_run", arguments))
@@ -261,7 +281,9 @@ def _run(answer: Json) -> RunRecord:
         attempts=row["attempts"],
         cancel_requested=row["cancel_requested"],
         run_at=moment(row["run_at"]),
+        answered_by=row.get("answered_by"),
         steps=tuple(_step(step) for step in row.get("steps", ())),
+        charges=tuple(_charge(charge) for charge in row.get("charges", ())),
     )
 
 
@@ -275,6 +297,17 @@ def _step(row: dict[str, Any]) -> StepRecord:
         cost_usd=None if row["cost_nano"] is None else to_usd(row["cost_nano"]),
         tokens_used=row["tokens_used"],
         latency_ms=row["latency_ms"],
+    )
+
+
+def _charge(row: dict[str, Any]) -> RunCharge:
+    return RunCharge(
+        kind=row["kind"],
+        step=row["step"],
+        model=row["model"],
+        status=row["status"],
+        calls=row["calls"],
+        cost_usd=to_usd(row["cost_nano"]),
     )
 
 

@@ -26,6 +26,7 @@ from llm_common.pipeline import BillAnalysis, Item, Worked, Worker
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.analyst import answer_chat, answer_search
 from tests.support.onlooker import rows
+from tests.support.pipeline_steps import step_of
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}
@@ -35,15 +36,6 @@ def items(*numbers: int) -> list[Item]:
     return [
         Item(f"AB-{n}", f"SECTION 1. The board shall pay ${n + 1},000 to the county.", "California") for n in numbers
     ]
-
-
-def step_of(request: ChatRequest) -> str:
-    asked = set((request.schema or {}).get("properties", {}))
-    if "queries" in asked:
-        return "research"
-    if "passed" in asked:
-        return "review"
-    return "refine" if "<review>\n" in request.last_user_text else "generate"
 
 
 def bill_of(request: ChatRequest) -> str:

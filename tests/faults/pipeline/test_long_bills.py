@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -23,6 +24,7 @@ from llm_common.llm.pricing import Price, Rates
 from llm_common.pipeline import BillAnalysis
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply, SearchRequest
 from llm_common.testing.analyst import answer_chat, answer_search
+from tests.support.pipeline_steps import step_of
 
 MODEL = "openrouter/z-ai/glm-5.3"
 MODELS = {"research": MODEL, "generate": MODEL, "review": MODEL}
@@ -46,15 +48,6 @@ def bill(pages: int) -> str:
         for page in range(1, pages)
     )
     return f"{''.join(sections)}SEC. {pages}. {LAST}\n"
-
-
-def step_of(request: ChatRequest) -> str:
-    asked = set((request.schema or {}).get("properties", {}))
-    if "queries" in asked:
-        return "research"
-    if "passed" in asked:
-        return "review"
-    return "refine" if "<review>\n" in request.last_user_text else "generate"
 
 
 def part_of(request: ChatRequest) -> tuple[int, int]:
@@ -252,10 +245,8 @@ async def test_too_much_evidence_is_left_out_and_told(pipeline: AnalysisPipeline
 
     def long_pages(request: SearchRequest) -> list[dict[str, Any]]:
         about = "leak operator conceals penalty forfeit " if "operator" in request.query else "weather music "
-        return [
-            {"title": f"Page {number}", "content": about * 400, "link": f"https://x.example/{request.query}/{number}"}
-            for number in range(3)
-        ]
+        site = f"https://x.example/{quote(request.query)}"
+        return [{"title": f"Page {number}", "content": about * 400, "link": f"{site}/{number}"} for number in range(3)]
 
     provider.pages = long_pages
     analysis = await pipeline.run("AB-2", bill(4), "California", MODELS, max_rounds=0)

@@ -21,6 +21,7 @@ from llm_common.llm.retrying import RetryPolicy
 from llm_common.pipeline import BillAnalysis
 from llm_common.testing import Answer, ChatRequest, FakeProvider, Fault, Reply
 from llm_common.testing.analyst import answer_chat, answer_search
+from tests.support.pipeline_steps import step_of
 
 BILL_FILE = Path(__file__).parents[3] / "examples" / "bills" / "ab-1234.txt"
 BILL = BILL_FILE.read_text()
@@ -73,15 +74,6 @@ SEARCH_FAULTS = (
     "zai_balance",
     "redirect",
 )
-
-
-def step_of(request: ChatRequest) -> str:
-    asked = set((request.schema or {}).get("properties", {}))
-    if "queries" in asked:
-        return "research"
-    if "passed" in asked:
-        return "review"
-    return "refine" if "<review>\n" in "\n".join(str(m["content"]) for m in request.messages) else "generate"
 
 
 def bill_of(request: ChatRequest) -> str:

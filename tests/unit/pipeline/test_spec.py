@@ -112,8 +112,12 @@ def test_settings_of_a_step() -> None:
         prompts=PROMPTS,
         steps={"generate": StepSettings(temperature=0.1, max_tokens=9, extra={"reasoning_effort": "high"})},
     )
-    assert spec.settings("refine").as_arguments() == {"temperature": 0.1, "max_tokens": 9, "reasoning_effort": "high"}
-    assert spec.settings("review").as_arguments() == {}
+    assert spec.settings("refine").as_arguments() == {
+        "temperature": 0.1,
+        "max_tokens": 9,
+        "extra": {"reasoning_effort": "high"},
+    }
+    assert spec.settings("review").as_arguments() == {"extra": {}}
 
 
 class Bare(AnalysisResult):
