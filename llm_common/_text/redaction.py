@@ -4,11 +4,11 @@ Whatever comes from a provider, a driver, a library or a model goes through here
 a table or a terminal.
 """
 
-import html
 import json
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -38,8 +38,6 @@ _USER: Final = (
     r"(?<=://)(?:(?<=sql://)|(?<=postgres://)|(?<=redis://)|(?<=mongodb://)|(?<=amqp://))[^\s\"'<>]{1,500}(?=@)"
     r"|(?<=://)(?:[^\s/@:\"'<>]{0,200}:(?!\d{1,5}/)[^\s@\"'<>]{0,500}|[^\s/@:\"'<>]{1,200})(?=@)"
 )
-_SHAPES: Final = re.compile(_KEY, re.IGNORECASE)
-_SECRETS: Final = re.compile(f"{_KEY}|{_NAMED}|{_USER}", re.IGNORECASE)
 #: A run of 24 characters that message and prompt share holds at least one whole window.
 _WINDOW: Final = 16
 _STRIDE: Final = 8
@@ -60,7 +58,7 @@ class Secret(str):
 
 def holds_key(text: str) -> bool:
     """Whether something in it has the shape of a key."""
-    return _SHAPES.search(text) is not None
+    return _compiled(_KEY).search(text) is not None
 
 
 def redact(text: str, *, secrets: Iterable[str] = ()) -> str:
@@ -71,7 +69,7 @@ def redact(text: str, *, secrets: Iterable[str] = ()) -> str:
     """
     if known := _spellings(secrets):
         text = re.sub("|".join(known), _REDACTED, text, flags=re.IGNORECASE)
-    return visible(_SECRETS.sub(_replacement, text))
+    return visible(_compiled(f"{_KEY}|{_NAMED}|{_USER}").sub(_replacement, text))
 
 
 def presentable(message: str, *, secrets: Iterable[str] = (), sent: str = "") -> str:
@@ -86,12 +84,20 @@ def presentable(message: str, *, secrets: Iterable[str] = (), sent: str = "") ->
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"
 
 
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # When it is needed: at import it would cost as much as a tenth of the package.
+    return re.compile(pattern, re.IGNORECASE)
+
+
 def _replacement(found: re.Match[str]) -> str:
     return (found["name"] or "") + _REDACTED
 
 
 def _spellings(secrets: Iterable[str]) -> Sequence[str]:
     """Regular expressions for each way in which a secret may be written, the longest first."""
+    import html  # its table of names is large, and an error is rare
+
     forms: set[str] = set()
     for secret in filter(None, secrets):
         forms |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), html.escape(secret)}

@@ -5,18 +5,21 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from llm_common.cli.console import notes
-from llm_common.cli.database import DatabaseUrl, DataDir
+from llm_common.cli.analyze_options import AnalyzeOptions
+from llm_common.cli.console import escape, notes, write_json
+from llm_common.cli.options import DatabaseUrl, DataDir
 from llm_common.exceptions import InvalidInputError
+from llm_common.settings import Settings
 
 if TYPE_CHECKING:
     from llm_common.cli.bills import BillFiles
-    from llm_common.cli.context import Workplace
+    from llm_common.cli.context import CommandContext
     from llm_common.pipeline import BillAnalysis
 
 __all__ = ["analyze", "interruptible", "present"]
@@ -54,6 +57,9 @@ def analyze(
     enqueue: Annotated[
         bool, typer.Option("--enqueue", help="Only put them into the queue, for `llm-common worker`.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Play the demo, also where keys are set: a script answers, for nothing.")
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output; of several bills, one on each line.")
     ] = False,
@@ -64,100 +70,82 @@ def analyze(
 
     An interrupted run goes on with `llm-common runs resume RUN_ID`; several bills with the same command again, which
     pays for nothing twice.
+
+    Without a key a script plays the models, with its rows in a folder of their own: a demo, and marked as one.
     """
     from llm_common.cli.bills import STANDARD_INPUT, BillFiles, read_bill
 
-    chosen = _chosen(model, models or [])
-    if engine == "ray" and (enqueue or database_url or data_dir or not os.environ.get("DATABASE_URL")):
+    options = AnalyzeOptions(
+        jurisdiction=jurisdiction,
+        models=_chosen(model, models or []),
+        max_rounds=max_rounds,
+        concurrency=concurrency,
+        engine=engine,
+        enqueue=enqueue,
+        offline=offline,
+        as_json=json,
+        database_url=database_url,
+        data_dir=data_dir,
+    )
+    _check(options)
+    if len(bills) == 1 and engine == "asyncio" and not enqueue and not Path(bills[0]).is_dir():
+        interruptible(_one(options, bill_id or _name(bills[0]), read_bill(bills[0])))
+        return
+    if bill_id is not None or STANDARD_INPUT in bills:
+        raise InvalidInputError("several bills are called as their files: leave out --bill-id and standard input")
+    raise typer.Exit(interruptible(_several(options, BillFiles(bills))))
+
+
+def _check(options: AnalyzeOptions) -> None:
+    local = options.enqueue or options.database_url or options.data_dir or not os.environ.get("DATABASE_URL")
+    if options.engine == "ray" and local:
         raise InvalidInputError(
             "--engine ray needs a database that the nodes reach: set DATABASE_URL, here and there, and leave out "
             "--database-url, --data-dir and --enqueue"
         )
-    if len(bills) == 1 and engine == "asyncio" and not enqueue and not Path(bills[0]).is_dir():
-        name = bill_id or _name(bills[0])
-        interruptible(_one(read_bill(bills[0]), name, jurisdiction, chosen, max_rounds, json, database_url, data_dir))
-        return
-    if bill_id is not None or STANDARD_INPUT in bills:
-        raise InvalidInputError("several bills are called as their files: leave out --bill-id and standard input")
-    several = _several(
-        BillFiles(bills),
-        jurisdiction,
-        chosen,
-        enqueue=enqueue,
-        concurrency=concurrency,
-        max_rounds=max_rounds,
-        as_json=json,
-        engine=engine,
-        database_url=database_url,
-        data_dir=data_dir,
-    )
-    raise typer.Exit(interruptible(several))
+    if options.offline and (options.enqueue or options.engine == "ray"):
+        raise InvalidInputError("--offline plays here and now: leave out --enqueue and --engine")
 
 
-async def _several(
-    files: "BillFiles",
-    jurisdiction: str,
-    chosen: Mapping[str, str],
-    *,
-    enqueue: bool,
-    concurrency: int,
-    max_rounds: int,
-    as_json: bool,
-    engine: Literal["asyncio", "ray"],
-    database_url: str | None,
-    data_dir: Path | None,
-) -> int:
+def _context(options: AnalyzeOptions) -> "AbstractAsyncContextManager[CommandContext]":
+    from llm_common.cli.context import open_context, open_demo
+    from llm_common.cli.options import has_no_provider
+
+    counted_on = options.enqueue or options.engine == "ray" or options.database_url
+    if options.offline or (has_no_provider(Settings.from_environment()) and not counted_on):
+        return open_demo(options.database_url, options.data_dir)
+    return open_context(options.database_url, options.data_dir, what="what others count on")
+
+
+async def _several(options: AnalyzeOptions, files: "BillFiles") -> int:
     """Queue or analyse all of `files`; the exit code."""
     from llm_common.cli.analyze_many import analyze_all, enqueue_all
-    from llm_common.cli.context import workplace
 
-    async with workplace(database_url, data_dir) as here:
-        here.check_models(chosen.values())
-        wanted = {**here.models, **chosen}
-        if enqueue:
-            return await enqueue_all(here, files, jurisdiction, wanted, max_rounds=max_rounds, as_json=as_json)
-        return await analyze_all(
-            here,
-            files,
-            jurisdiction,
-            wanted,
-            concurrency=concurrency,
-            max_rounds=max_rounds,
-            as_json=as_json,
-            engine=engine,
-        )
+    async with _context(options) as here:
+        here.check_models(options.models.values())
+        return await (enqueue_all if options.enqueue else analyze_all)(here, files, options)
 
 
-async def _one(
-    text: str,
-    bill_id: str,
-    jurisdiction: str,
-    chosen: Mapping[str, str],
-    max_rounds: int,
-    as_json: bool,
-    database_url: str | None,
-    data_dir: Path | None,
-) -> None:
-    from llm_common.cli.context import workplace
+async def _one(options: AnalyzeOptions, bill_id: str, text: str) -> None:
     from llm_common.cli.progress import Progress
 
-    async with workplace(database_url, data_dir) as here:
-        here.check_models(chosen.values())
+    async with _context(options) as here:
+        here.check_models(options.models.values())
         before = await here.search.get_cache_stats()
         with Progress() as progress:
             analysis = await here.pipeline.run(
                 bill_id,
                 text,
-                jurisdiction,
-                {**here.models, **chosen},
-                max_rounds=max_rounds,
+                options.jurisdiction,
+                {**here.models, **options.models},
+                max_rounds=options.max_rounds,
                 on_event=progress.on_event,
             )
-        await present(here, analysis, before, as_json=as_json)
+        await present(here, analysis, before, as_json=options.as_json)
 
 
 async def present(
-    here: "Workplace", analysis: "BillAnalysis", before: Mapping[str, Any] | None, *, as_json: bool
+    here: "CommandContext", analysis: "BillAnalysis", before: Mapping[str, Any] | None, *, as_json: bool
 ) -> None:
     """Show a finished run. `before`: the cache's statistics at its start, None where they do not matter."""
     from llm_common.cli.report import Searches, as_document, show_analysis, show_steps
@@ -170,7 +158,7 @@ async def present(
             after["total_searches"] - before["total_searches"], after["cache_hits"] - before["cache_hits"]
         )
     if as_json:
-        sys.stdout.write(as_document(analysis, run, searches) + "\n")
+        write_json(as_document(analysis, run, searches))
     else:
         show_analysis(analysis)
         show_steps(run, searches)
@@ -189,9 +177,9 @@ def interruptible(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(watched())
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
-        notes.print("interrupted; what is finished is kept", highlight=False)
+        notes.print("interrupted; what is finished is kept")
         for note in getattr(error.__context__ or error, "__notes__", ()):
-            notes.print(note, highlight=False)
+            notes.print(escape(note))
         raise typer.Exit(130) from error
 
 

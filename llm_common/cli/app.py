@@ -16,12 +16,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        results.print(version("llm-common"), highlight=False)
+        results.print(version("llm-common"))
         raise typer.Exit
 
 

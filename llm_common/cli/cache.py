@@ -1,16 +1,14 @@
 """`llm-common cache stats|clear`: what the search cache did, and forget what is in it."""
 
 import asyncio
-import json as json_format
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 import typer
-from rich.table import Table
 
-from llm_common.cli.console import notes, results
-from llm_common.cli.database import DatabaseUrl, DataDir
+from llm_common.cli.console import notes, results, write_json
+from llm_common.cli.options import AsJson, DatabaseUrl, DataDir, command_database
+from llm_common.cli.tables import Column, show_table
 from llm_common.exceptions import InvalidInputError
 from llm_common.money import format_usd, to_usd
 
@@ -33,22 +31,20 @@ _MONEY = {"spent": "spent_nano", "saved": "saved_nano"}
 
 @app.command()
 def stats(
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: AsJson = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """Show hits by tier, misses, errors and money, in all, by provider and by day."""
 
     async def work() -> None:
-        from llm_common.db import Database
-
-        async with Database.connect(database_url, data_dir=data_dir) as db:
+        async with command_database(database_url, data_dir) as db:
             figures = _with_dollars(await db.search_cache.stats())
         if json:
-            sys.stdout.write(json_format.dumps(figures, indent=2) + "\n")
+            write_json(figures)
             return
-        results.print(_table(figures))
-        results.print(f"entries in Postgres: {figures['entries']:,}", highlight=False)
+        _show(figures)
+        results.print(f"entries in Postgres: {figures['entries']:,}")
 
     asyncio.run(work())
 
@@ -59,6 +55,7 @@ def clear(
         str | None, typer.Option(help="Only this query, however it is spelled and filtered.", show_default=False)
     ] = None,
     prefix: Annotated[str | None, typer.Option(help="Only queries that begin like this.", show_default=False)] = None,
+    json: AsJson = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before forgetting everything.")] = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -78,12 +75,14 @@ def clear(
         )
 
     async def work() -> int:
-        from llm_common.db import Database
-
-        async with Database.connect(database_url, data_dir=data_dir) as db:
+        async with command_database(database_url, data_dir) as db:
             return await db.search_cache.invalidate(scope, target)
 
-    notes.print(f"forgot {asyncio.run(work()):,} cached searches", highlight=False)
+    forgotten = asyncio.run(work())
+    if json:
+        write_json({"forgotten": forgotten})
+    else:
+        notes.print(f"forgot {forgotten:,} cached searches")
 
 
 def _with_dollars(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,16 +96,12 @@ def _with_dollars(figures: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _table(figures: Mapping[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in (*_COLUMNS, *_MONEY):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row("all", *_cells(figures), style="bold")
-    for group in ("by_provider", "by_day"):
-        for name, row in sorted(figures[group].items()):
-            table.add_row(name, *_cells(row))
-    return table
+def _show(figures: Mapping[str, Any]) -> None:
+    groups = [row for group in ("by_provider", "by_day") for row in sorted(figures[group].items())]
+    show_table(
+        [Column(""), *(Column(heading, number=True) for heading in (*_COLUMNS, *_MONEY))],
+        [[name, *_cells(row)] for name, row in [("all", figures), *groups]],
+    )
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,5 @@
 """`llm-common compare`: combinations of models over the same bills, next to each other."""
 
-import csv
-import json as json_text
-import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -10,23 +7,27 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from llm_common.cli.analyze import interruptible
 from llm_common.cli.bills import BillFiles
-from llm_common.cli.console import notes
-from llm_common.cli.database import DatabaseUrl, DataDir
+from llm_common.cli.console import escape, notes, write_json
+from llm_common.cli.options import AsCsv, AsJson, DatabaseUrl, DataDir, RawCsv
+from llm_common.cli.tables import write_csv
 from llm_common.exceptions import InvalidInputError
 from llm_common.pipeline.spec import STEPS
 
 if TYPE_CHECKING:
     from llm_common.cli.comparison import Contestant
-    from llm_common.cli.context import Workplace
+    from llm_common.cli.context import CommandContext
     from llm_common.pipeline import Item
 
 __all__ = ["compare"]
 
 Models = dict[str, str]
+_FIGURES = (
+    "runs", "failed", "insufficient", "pass_rate", "quality", "scored", "left_out", "rounds", "cost_per_run",
+    "tokens_per_run", "p50_seconds", "p95_seconds",
+)  # fmt: skip
 
 
 def compare(
@@ -41,8 +42,9 @@ def compare(
     jurisdiction: Annotated[str, typer.Option(help="Whose bills they are, such as California.")],
     max_rounds: Annotated[int, typer.Option(min=0, help="How often a draft may be refined.")] = 2,
     concurrency: Annotated[int, typer.Option(min=1, help="So many bills at the same time.")] = 4,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="The table alone, as CSV on standard output.")] = False,
+    json: AsJson = False,
+    as_csv: AsCsv = False,
+    raw_csv: RawCsv = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -52,8 +54,8 @@ def compare(
     stopped. Quality is what people scored (llm-common runs score) where every analysis has a score, else the share of
     the runs whose last review passed.
     """
-    if json and as_csv:
-        raise InvalidInputError("choose one of --json and --csv")
+    if json + as_csv + raw_csv > 1:
+        raise InvalidInputError("choose one of --json, --csv and --raw-csv")
     if len(models) == 1 or len(models) > len(ascii_uppercase):
         raise InvalidInputError(f"give --models 2 to {len(ascii_uppercase)} times, once for each combination")
     files = BillFiles(bills)
@@ -63,9 +65,9 @@ def compare(
 
     async def work() -> None:
         from llm_common.cli.comparison import show_comparison
-        from llm_common.cli.context import workplace
+        from llm_common.cli.context import open_context
 
-        async with workplace(database_url, data_dir) as here:
+        async with open_context(database_url, data_dir, what="a comparison") as here:
             combinations = _combinations(models, here.models)
             here.check_models(model for combination in combinations for model in combination.values())
             contestants = [
@@ -73,9 +75,9 @@ def compare(
                 for letter, combination in zip(ascii_uppercase, combinations, strict=False)
             ]
         if json:
-            sys.stdout.write(json_text.dumps([_document(one) for one in contestants], indent=2, default=str) + "\n")
-        elif as_csv:
-            _write_csv(contestants)
+            write_json([_document(one) for one in contestants])
+        elif as_csv or raw_csv:
+            _write_csv(contestants, raw=raw_csv)
         else:
             show_comparison(contestants)
 
@@ -110,7 +112,7 @@ def _combination(text: str) -> Models:
 
 
 async def _contestant(
-    here: "Workplace",
+    here: "CommandContext",
     letter: str,
     combination: Models,
     items: "Sequence[Item]",
@@ -120,13 +122,13 @@ async def _contestant(
     from llm_common.cli.comparison import Contestant
 
     told = ", ".join(f"{step} {model}" for step, model in combination.items())
-    notes.print(f"[bold]{letter}[/] {escape(told)}", highlight=False)
+    notes.print(f"[bold]{letter}[/] {escape(told)}")
     run_ids: list[str] = []
     stream = here.pipeline.stream_many(items, combination, concurrency=concurrency, max_rounds=max_rounds)
     async with aclosing(stream) as results:
         async for result in results:
             became = "done" if result.error is None else f"[red]{escape(str(result.error))}[/]"
-            notes.print(f"  {letter} {escape(result.bill_id)}: {became}", highlight=False)
+            notes.print(f"  {letter} {escape(result.bill_id)}: {became}")
             if result.run_id is not None:
                 run_ids.append(result.run_id)
     # All these runs have one spec, one version and these models.
@@ -139,11 +141,15 @@ def _document(contestant: "Contestant") -> dict[str, Any]:
     return {"combination": contestant.letter, "models": contestant.models, "figures": figures}
 
 
-def _write_csv(contestants: "Sequence[Contestant]") -> None:
-    from llm_common.cli.comparison import COLUMNS, cells
+def _write_csv(contestants: "Sequence[Contestant]", *, raw: bool) -> None:
+    rows = [
+        [one.letter, *_figures(one), *(one.models[step] for step in STEPS)]  # numbers as numbers, for programs
+        for one in contestants
+    ]
+    write_csv(["combination", *_FIGURES, "unstarted", *STEPS], rows, raw=raw)
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["combination", *COLUMNS, *STEPS])
-    for contestant in contestants:
-        models = [contestant.models[step] for step in STEPS]
-        writer.writerow([contestant.letter, *cells(contestant), *models])
+
+def _figures(contestant: "Contestant") -> list[object]:
+    figures = contestant.figures
+    values = [None if figures is None else getattr(figures, name) for name in _FIGURES]
+    return [*("" if value is None else value for value in values), contestant.unstarted]

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from rich.markup import escape
-from rich.table import Table
-
-from llm_common.cli.console import results
+from llm_common._runtime.extras import require
+from llm_common.cli.console import escape, results, write_text
+from llm_common.cli.tables import Column, show_table
 from llm_common.db.functions.comparison import PipelineFigures
 from llm_common.money import format_usd
 
@@ -91,31 +90,29 @@ def show_comparison(contestants: Sequence[Contestant]) -> None:
     quality = quality_of(contestants)
     points = {one.letter: point for one in contestants if (point := _point(one, quality)) is not None}
     best = frontier(points)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for contestant in contestants:
-        table.add_row(contestant.letter + ("*" if contestant.letter in best else ""), *cells(contestant))
-    results.print(table)
+    show_table(
+        [Column(""), *(Column(one.letter + "*" * (one.letter in best), number=True) for one in contestants)],
+        [[name, *values] for name, values in zip(COLUMNS, zip(*map(cells, contestants), strict=True), strict=True)],
+    )
     results.print()
     for contestant in contestants:
-        told = ", ".join(f"{step} {model}" for step, model in contestant.models.items())
-        results.print(f"[bold]{contestant.letter}[/] {escape(told)}", highlight=False)
-    results.print("* none of the others is as good for less, or better for as much", highlight=False)
+        models = ", ".join(f"{step} {model}" for step, model in contestant.models.items())
+        results.print(f"[bold]{contestant.letter}[/] {escape(models)}")
+    results.print("* none of the others is as good for less, or better for as much")
     if len(points) > 1:
         results.print()
-        # As it is: brackets are not markup there, and its lines must not be wrapped.
-        results.file.write(_plot(points, quality) + "\n")
+        # Brackets are not markup there, and its lines must not be wrapped.
+        write_text(_plot(points, quality, results.width) + "\n")
 
 
-def _plot(points: Mapping[str, Point], quality: Quality) -> str:
+def _plot(points: Mapping[str, Point], quality: Quality, width: int) -> str:
+    require("plotext", extra="cli", what="the plot")
     import plotext
 
     figure: Any = plotext.figure
     figure.clear()
     figure.theme("colorless")
-    figure.plot_size(_PLOT_COLUMNS, _PLOT_ROWS)
+    figure.plot_size(min(_PLOT_COLUMNS, width - 1), _PLOT_ROWS)
     for (cost, height), letters in _by_place(points).items():
         figure.draw(figure.text(cost, height, letters, alignment="center"))
     figure.ruler("y").lim(0, 1)

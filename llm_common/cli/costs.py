@@ -1,9 +1,6 @@
 """`llm-common costs`: what was spent, on what, what the budgets have left, and where the month is heading."""
 
 import asyncio
-import csv
-import json as json_text
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -12,12 +9,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.bar import Bar
-from rich.markup import escape
-from rich.table import Table
 
-from llm_common.cli.console import results
-from llm_common.cli.database import DatabaseUrl, DataDir
+from llm_common.cli.console import escape, results, write_json
+from llm_common.cli.options import (
+    DEMO_PROJECT,
+    AsCsv,
+    AsJson,
+    DatabaseUrl,
+    DataDir,
+    RawCsv,
+    command_database,
+    default_project,
+)
+from llm_common.cli.tables import Column, bar, show_table, write_csv
 from llm_common.db.functions.ledger import BudgetStatus, CostForecast, CostSummary
 from llm_common.exceptions import InvalidInputError
 from llm_common.money import format_usd
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["costs"]
 
 _BAR_COLUMNS = 24
+_COUNTS = ("cost", "calls", "failed", "cache hits", "tokens")
 
 
 class Group(StrEnum):
@@ -68,8 +73,9 @@ def costs(
     project: Annotated[
         str | None, typer.Option(help="Default: LLM_COMMON_PROJECT, else default.", show_default=False)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="The breakdown alone, as CSV on standard output.")] = False,
+    json: AsJson = False,
+    as_csv: AsCsv = False,
+    raw_csv: RawCsv = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -77,19 +83,19 @@ def costs(
 
     Days are those of the project's time zone. Dead calls are charged first, nothing else is changed.
     """
-    if json and as_csv:
-        raise InvalidInputError("choose one of --json and --csv")
+    if json + as_csv + raw_csv > 1:
+        raise InvalidInputError("choose one of --json, --csv and --raw-csv")
 
     async def work() -> None:
         from llm_common.cost_tracker import CostTracker
-        from llm_common.db import Database
 
-        async with Database.connect(database_url, data_dir=data_dir) as db:
-            found = await _ask(CostTracker(db, project=project), db, by.value, _day(first), _day(last))
+        async with command_database(database_url, data_dir) as db:
+            tracker = CostTracker(db, project=project or default_project())
+            found = await _ask(tracker, db, by.value, _day(first), _day(last))
         if json:
-            sys.stdout.write(json_text.dumps(asdict(found), indent=2, ensure_ascii=False, default=_plain) + "\n")
-        elif as_csv:
-            _write_csv(found.groups)
+            write_json(asdict(found))
+        elif as_csv or raw_csv:
+            _write_csv(found.groups, raw=raw_csv)
         else:
             _show(found)
 
@@ -121,44 +127,29 @@ async def _ask(tracker: "CostTracker", db: "Database", by: str, first: date | No
     )
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is no part of a cost report")
-
-
-def _write_csv(groups: Sequence[CostSummary]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["key", "cost_usd", "calls", "failed", "cache_hits", "tokens"])
-    for group in groups:
-        cost = format(group.cost_usd, "f")
-        writer.writerow([group.key, cost, group.calls, group.failed, group.cache_hits, group.tokens])
+def _write_csv(groups: Sequence[CostSummary], *, raw: bool) -> None:
+    rows = [[one.key, one.cost_usd, one.calls, one.failed, one.cache_hits, one.tokens] for one in groups]
+    write_csv(["key", "cost_usd", "calls", "failed", "cache_hits", "tokens"], rows, raw=raw)
 
 
 def _show(found: Costs) -> None:
-    results.print(f"[bold]project {escape(found.project)}[/]", highlight=False)
-    table = _table("", "cost", "calls", "failed", "cache hits", "tokens")
-    table.add_row(f"today, {found.forecast.as_of}", *_figures(found.today))
-    table.add_row("month to date", *_figures(found.month))
-    results.print(table)
-    results.print(_foretold(found.forecast), highlight=False)
+    results.print(f"[bold]project {escape(found.project)}[/]")
+    if found.project == DEMO_PROJECT:
+        results.print("[yellow]demo: what it would have cost, nobody was paid[/]")
+    rows = ((f"today, {found.forecast.as_of}", found.today), ("month to date", found.month))
+    show_table(_columns("", *_COUNTS), [[name, *_figures(summary)] for name, summary in rows])
+    results.print(_foretold(found.forecast))
     results.print()
-    results.print(_budgets(found.budgets))
+    _show_budgets(found.budgets)
     results.print()
     if found.groups:
-        results.print(_breakdown(found))
+        _show_breakdown(found)
     else:
-        results.print(f"no calls from {found.first} to {found.last}", highlight=False)
+        results.print(f"no calls from {found.first} to {found.last}")
 
 
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+def _columns(first: str, *numbers: str) -> list[Column]:
+    return [Column(first, fold=True), *(Column(name, number=True) for name in numbers)]
 
 
 def _figures(summary: CostSummary) -> tuple[str, ...]:
@@ -176,33 +167,30 @@ def _foretold(forecast: CostForecast) -> str:
     )
 
 
-def _budgets(budgets: Sequence[BudgetStatus]) -> Table | str:
-    limited = [status for status in budgets if status.limit_usd is not None]
-    if not limited:
-        return "no budget is set: LLM_COMMON_DAILY_BUDGET_USD, LLM_COMMON_MONTHLY_BUDGET_USD"
-    table = _table("budget", "limit", "spent", "reserved", "left", "resets (UTC)")
-    for status in limited:
-        limit = status.limit_usd or Decimal(0)
-        left = limit - status.spent_usd - status.reserved_usd
-        table.add_row(
-            escape(f"{status.scope}/{status.window}"),
-            *(format_usd(amount) for amount in (limit, status.spent_usd, status.reserved_usd, max(left, Decimal(0)))),
-            "never" if status.resets_at is None else f"{status.resets_at:%y-%m-%d %H:%M}",
-        )
-    return table
+def _show_budgets(budgets: Sequence[BudgetStatus]) -> None:
+    rows = [_budget(status, status.limit_usd) for status in budgets if status.limit_usd is not None]
+    if rows:
+        show_table(_columns("budget", "limit", "spent", "reserved", "left", "resets (UTC)"), rows)
+    else:
+        results.print("no budget is set: LLM_COMMON_DAILY_BUDGET_USD, LLM_COMMON_MONTHLY_BUDGET_USD")
 
 
-def _breakdown(found: Costs) -> Table:
+def _budget(status: BudgetStatus, limit: Decimal) -> list[str]:
+    left = max(limit - status.spent_usd - status.reserved_usd, Decimal(0))
+    return [
+        f"{status.scope}/{status.window}",
+        *(format_usd(amount) for amount in (limit, status.spent_usd, status.reserved_usd, left)),
+        "never" if status.resets_at is None else f"{status.resets_at:%y-%m-%d %H:%M}",
+    ]
+
+
+def _show_breakdown(found: Costs) -> None:
     groups = sorted(found.groups, key=lambda group: group.key) if found.by == "day" else found.groups
     most = max(group.cost_usd for group in groups) or Decimal(1)
-    table = _table(f"{found.by}, {found.first} to {found.last}", "cost", "calls", "failed", "cache hits", "tokens")
+    columns = _columns(f"{found.by}, {found.first} to {found.last}", *_COUNTS)
+    rows = [[group.key, *_figures(group)] for group in groups]
     if results.is_terminal:
-        table.add_column("")
-    for group in groups:
-        row = (escape(group.key), *_figures(group))
-        if results.is_terminal:
-            bar = Bar(float(most), 0, float(group.cost_usd), width=_BAR_COLUMNS, color="green")
-            table.add_row(*row, bar)
-        else:
-            table.add_row(*row)
-    return table
+        columns.append(Column("", optional=True))
+        for row, group in zip(rows, groups, strict=True):
+            row.append(bar(float(group.cost_usd / most), _BAR_COLUMNS))
+    show_table(columns, rows)

@@ -2,26 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llm_common.cli.console import notes, results
+from llm_common.cli.console import escape, notes, results
+from llm_common.cli.options import DatabaseUrl, DataDir, command_database, data_folder
 
-__all__ = ["DataDir", "DatabaseUrl", "app", "migrate"]
-
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(help="Postgres to use; default: DATABASE_URL, else the embedded Postgres.", show_default=False),
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the embedded Postgres; default: LLM_COMMON_DATA_DIR, else the folder for user data.",
-        show_default=False,
-    ),
-]
+__all__ = ["app", "migrate"]
 
 app = typer.Typer(help="The embedded Postgres: is it running, and stop it.", no_args_is_help=True)
 
@@ -40,9 +28,7 @@ def migrate(
     """
 
     async def apply() -> tuple[Sequence[str], Sequence[str]]:
-        from llm_common.db import Database
-
-        async with Database.connect(database_url, data_dir=data_dir) as db:
+        async with command_database(database_url, data_dir) as db:
             if not dry_run:
                 return await db.migrate(), ()
             rehearsal = await db.rehearse_migration()
@@ -50,11 +36,11 @@ def migrate(
 
     names, noted = asyncio.run(apply())
     for name in names:
-        results.print(f"{'would apply' if dry_run else 'applied'} {name}", highlight=False)
+        results.print(f"{'would apply' if dry_run else 'applied'} {name}")
     for note in noted:
-        results.print(f"would be: {note}", highlight=False)
+        results.print(f"would be: {escape(note)}")
     if not names:
-        results.print("up to date", highlight=False)
+        results.print("up to date")
 
 
 @app.command()
@@ -62,12 +48,12 @@ def status(data_dir: DataDir = None) -> None:
     """Say where the embedded Postgres keeps its data and whether it runs."""
     from llm_common.db import embedded
 
-    state = embedded.status(data_dir)
-    results.print(f"data folder  {state.data_dir}", highlight=False, soft_wrap=True)
-    results.print(f"version      {state.version or 'not created yet'}", highlight=False)
-    results.print(f"running      {f'yes, process {state.pid}' if state.running else 'no'}", highlight=False)
+    state = embedded.status(data_folder(data_dir))
+    results.print(f"data folder  {state.data_dir}", soft_wrap=True)
+    results.print(f"version      {state.version or 'not created yet'}")
+    results.print(f"running      {f'yes, process {state.pid}' if state.running else 'no'}")
     if state.dsn:
-        results.print(f"url          {state.dsn}", highlight=False, soft_wrap=True)
+        results.print(f"url          {state.dsn}", soft_wrap=True)
 
 
 @app.command()
@@ -75,4 +61,4 @@ def stop(data_dir: DataDir = None) -> None:
     """Stop the embedded Postgres. Its data stays; the next command starts it again."""
     from llm_common.db import embedded
 
-    notes.print("stopped" if embedded.stop(data_dir) else "it was not running")
+    notes.print("stopped" if embedded.stop(data_folder(data_dir)) else "it was not running")

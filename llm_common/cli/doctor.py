@@ -2,16 +2,16 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from llm_common.cli.console import results
-from llm_common.cli.database import DatabaseUrl, DataDir
+from llm_common.cli.console import escape, results, write_json
+from llm_common.cli.options import AsJson, DatabaseUrl, DataDir, command_database, has_no_provider
 from llm_common.exceptions import DatabaseError, LLMCommonError
 from llm_common.settings import PROVIDER_KEYS, Settings
 
@@ -34,7 +34,7 @@ class Finding:
     advice: str = ""
 
 
-def doctor(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+def doctor(json: AsJson = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Check keys, providers, profiles, database and schema.
 
     Nothing is paid; the embedded Postgres is started if it is in use.
@@ -43,13 +43,20 @@ def doctor(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """
     settings = Settings.from_environment()
     findings = asyncio.run(_examine(settings, database_url, data_dir))
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for finding in findings:
-        advice = f"\n[dim]→ {finding.advice}[/]" if finding.advice else ""
-        table.add_row(_MARKS[finding.state], finding.subject, finding.fact + advice)
-    results.print(table)
+    if json:
+        write_json([asdict(finding) for finding in findings])
+    else:
+        _show(findings)
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in findings:
+        advice = f"\n[dim]-> {escape(finding.advice)}[/]" if finding.advice else ""
+        table.add_row(_MARKS[finding.state], finding.subject, escape(finding.fact) + advice)
+    results.print(table)
 
 
 async def _examine(settings: Settings, database_url: DatabaseUrl, data_dir: DataDir) -> list[Finding]:
@@ -61,8 +68,8 @@ async def _examine(settings: Settings, database_url: DatabaseUrl, data_dir: Data
     found += await asyncio.gather(*(_provider(settings, name) for name in PROVIDER_KEYS))
     found.append(_search(settings))
     found += _profiles(settings)
-    if not settings.keys:
-        found.append(Finding("models", "off", "no key is set: commands run against the scripted provider on loopback"))
+    if has_no_provider(settings):
+        found.append(Finding("models", "off", "no key is set: analyze plays a demo, other commands refuse to"))
     found += await _database(database_url, data_dir)
     return found
 
@@ -98,11 +105,11 @@ def _profiles(settings: Settings) -> list[Finding]:
     try:
         loaded = Profiles().current()
     except LLMCommonError as error:
-        return [Finding("profiles", "bad", escape(str(error)), "set it right; llm-common profiles shows what holds")]
+        return [Finding("profiles", "bad", str(error), "set it right; llm-common profiles shows what holds")]
     file = "built in; no llm_common.toml or .yaml here" if loaded.file is None else str(loaded.file)
     overlay = "" if loaded.file is None else f", overlay {loaded.overlay or 'none'}"
     chains = [_chain(settings, profile) for profile in loaded.profiles.values() if profile.models]
-    return [Finding("profiles", "ok", escape(file + overlay)), *chains]
+    return [Finding("profiles", "ok", file + overlay), *chains]
 
 
 def _chain(settings: Settings, profile: "Profile") -> Finding:
@@ -115,17 +122,15 @@ def _chain(settings: Settings, profile: "Profile") -> Finding:
             resolve(model, settings=settings, catalogue=catalogue)
     except LLMCommonError as error:
         # Without any key nothing is asked anyway.
-        return Finding(subject, "bad" if settings.keys else "off", escape(str(error)))
-    return Finding(subject, "ok", escape(", then ".join(profile.models)))
+        return Finding(subject, "bad" if settings.keys else "off", str(error))
+    return Finding(subject, "ok", ", then ".join(profile.models))
 
 
 async def _database(database_url: DatabaseUrl, data_dir: DataDir) -> list[Finding]:
-    from llm_common.db import Database
-
     try:
-        async with Database.connect(database_url, data_dir=data_dir) as db:
+        async with command_database(database_url, data_dir) as db:
             waiting = [state.name for state in await db.migrations() if state.state != "applied"]
-            reached = Finding("database", "ok", repr(db).strip("<>"))
+            reached = Finding("database", "ok", db.description)
     except DatabaseError as error:
         return [Finding("database", "bad", str(error))]
     except LLMCommonError as error:

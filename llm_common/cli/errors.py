@@ -1,8 +1,9 @@
 """Errors for people: which of them are the user's to set right, and how they are shown."""
 
-from rich.markup import escape
+import traceback
 
-from llm_common.cli.console import notes
+from llm_common._text.redaction import redact
+from llm_common.cli.console import escape, notes
 from llm_common.exceptions import (
     AuthenticationError,
     BudgetExceededError,
@@ -14,8 +15,9 @@ from llm_common.exceptions import (
     LLMCommonError,
     ModelNotFoundError,
 )
+from llm_common.settings import secrets_of
 
-__all__ = ["exit_code", "explain"]
+__all__ = ["exit_code", "explain", "explain_unforeseen"]
 
 _TO_SET_RIGHT = (
     AuthenticationError,
@@ -35,6 +37,12 @@ def exit_code(error: LLMCommonError) -> int:
 
 
 def explain(error: LLMCommonError) -> None:
-    notes.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
-    if run_id := getattr(error, "run_id", None):
-        notes.print(f"The run is kept: llm-common runs show {run_id}", highlight=False)
+    """Say on standard error what went wrong."""
+    notes.print(f"[bold red]error:[/] {escape(redact(str(error), secrets=secrets_of()))}")
+
+
+def explain_unforeseen(error: Exception) -> None:
+    """Show where a mistake of ours, or of a library, came from."""
+    lines = "".join(traceback.format_exception(error))
+    notes.print(escape(redact(lines, secrets=secrets_of())), soft_wrap=True)
+    notes.print("[bold red]error:[/] this was not foreseen; please report the lines above")

@@ -1,16 +1,16 @@
 """`llm-common profiles`: what holds for each profile, and which place each value is from."""
 
 import json as json_text
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from llm_common.cli.console import results
+from llm_common.cli.console import results, write_json
+from llm_common.cli.options import AsJson
+from llm_common.cli.tables import Column, show_table
 from llm_common.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ def profiles(
     overlay: Annotated[
         str | None, typer.Option(help="One of its overlays; default: LLM_COMMON_ENV.", show_default=False)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Show the profiles as calls get them: built in, from llm_common.toml or .yaml, its overlay, the environment."""
     from llm_common.profiles import Profiles
 
     loaded = Profiles(config, overlay=overlay).current()
     if json:
-        sys.stdout.write(json_text.dumps(_document(loaded), indent=2, ensure_ascii=False) + "\n")
+        write_json(_document(loaded))
     else:
         _show(loaded, Settings.from_environment().model)
 
@@ -53,23 +53,20 @@ def _document(loaded: "Loaded") -> dict[str, Any]:
 
 
 def _show(loaded: "Loaded", default_model: str | None) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("profile", "setting", "value", "from"):
-        table.add_column(column, overflow="fold")
+    rows: list[Sequence[str]] = []
     for name, settings in loaded.settings.items():
         if not loaded.profiles[name].models:
-            table.add_row(name, "models", *_own_model(default_model))
-        for key, setting in settings.items():
-            table.add_row(name, key, escape(_text(setting.value)), escape(setting.origin))
-    results.print(table)
+            rows.append((name, "models", *_own_model(default_model)))
+        rows += [(name, key, _text(setting.value), setting.origin) for key, setting in settings.items()]
+    show_table([Column(name, fold=name in ("value", "from")) for name in ("profile", "setting", "value", "from")], rows)
     results.print()
-    results.print(_places(loaded), highlight=False, markup=False)
+    results.print(_places(loaded), markup=False)
 
 
 def _own_model(default_model: str | None) -> tuple[str, str]:
     if default_model is None:
         return ("the client's own", "LLM_COMMON_MODEL is not set")
-    return (escape(default_model), "LLM_COMMON_MODEL")
+    return (default_model, "LLM_COMMON_MODEL")
 
 
 def _places(loaded: "Loaded") -> str:

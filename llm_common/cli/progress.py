@@ -4,10 +4,9 @@ import textwrap
 from types import TracebackType
 from typing import Final, Self
 
-from rich.markup import escape
 from rich.status import Status
 
-from llm_common.cli.console import notes
+from llm_common.cli.console import escape, mark, notes
 from llm_common.money import format_usd
 from llm_common.pipeline import PipelineEvent
 
@@ -31,7 +30,7 @@ class Progress:
     ) -> None:
         self._stop()
         if error is not None and self._run_id is not None:
-            _say(f"run {self._run_id} has stopped; go on with: llm-common runs resume {self._run_id}")
+            _say(f"run {self._run_id} has stopped and is kept; go on with: llm-common runs resume {self._run_id}")
 
     def on_event(self, event: PipelineEvent) -> None:
         match event.kind:
@@ -39,7 +38,7 @@ class Progress:
                 self._run_id = event.run_id
                 _say(f"[dim]run {event.run_id}[/]")
             case "step_started":
-                self._spin(f"{event.step} [dim]{event.model or ''}[/]")
+                self._spin(f"{event.step} [dim]{escape(event.model or '')}[/]")
             case "step_finished":
                 self._stop()
                 _say(_finished(event))
@@ -72,15 +71,16 @@ class Progress:
 
 
 def _say(text: str) -> None:
-    notes.print(text, highlight=False)
+    notes.print(text)
 
 
 def _finished(event: PipelineEvent) -> str:
     if event.from_checkpoint:
-        return f"[green]✓[/] {event.step:<10} kept from before"
+        return f"{mark('done')} {event.step or '':<10} kept from before"
     tokens = f"{event.usage.total_tokens:,} tokens" if event.usage else ""
     cost = format_usd(event.cost_usd) if event.cost_usd is not None else ""
-    return f"[green]✓[/] {event.step:<10} {event.model or '':<24} {event.seconds or 0:5.1f} s  {tokens:>14}  {cost}"
+    step, model = event.step or "", escape(event.model or "")
+    return f"{mark('done')} {step:<10} {model:<24} {event.seconds or 0:5.1f} s  {tokens:>14}  {cost}"
 
 
 def _reviewed(event: PipelineEvent) -> str:

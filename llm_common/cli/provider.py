@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from llm_common.cli.analyze import interruptible
-from llm_common.cli.console import notes, results
+from llm_common.cli.console import notes, write_text
 
 __all__ = ["fake_provider"]
 
@@ -22,8 +22,8 @@ def fake_provider(
     from llm_common.testing.analyst import answer_chat, answer_search
 
     def ready(provider: FakeProvider) -> None:
-        notes.print("serving; point a client here with:", highlight=False)
+        notes.print("serving; point a client here with:")
         for name, value in provider.environment().items():
-            results.print(f"export {name}={value}", highlight=False, soft_wrap=True)
+            write_text(f"export {name}={value}\n")
 
     interruptible(serve_forever(ready=ready, host=host, port=port, answer=answer_chat, search_answer=answer_search))

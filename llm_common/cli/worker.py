@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.markup import escape
 
 from llm_common.cli.analyze import interruptible
-from llm_common.cli.console import notes
-from llm_common.cli.database import DatabaseUrl, DataDir
+from llm_common.cli.console import escape, mark, notes
+from llm_common.cli.options import DatabaseUrl, DataDir
 from llm_common.money import format_usd
 
 if TYPE_CHECKING:
@@ -51,9 +50,9 @@ def worker(
         async with _opened(app, database_url, data_dir) as pipeline:
             mine = Worker(pipeline, concurrency=concurrency, grace_seconds=grace_seconds, on_worked=_show)
             _stop_on_signals(mine)
-            notes.print(f"worker {mine.name}, code {pipeline.code_version}", highlight=False)
+            notes.print(f"worker {mine.name}, code {pipeline.code_version}")
             await (mine.drain() if drain else mine.work())
-        notes.print("stopped; nothing is left running", highlight=False)
+        notes.print("stopped; nothing is left running")
 
     interruptible(work())
 
@@ -70,9 +69,9 @@ def _opened(
 
 @asynccontextmanager
 async def _built_in(database_url: str | None, data_dir: Path | None) -> AsyncGenerator["AnalysisPipeline[Any]"]:
-    from llm_common.cli.context import workplace
+    from llm_common.cli.context import open_context
 
-    async with workplace(database_url, data_dir) as here:
+    async with open_context(database_url, data_dir, what="the work of others") as here:
         yield here.pipeline
 
 
@@ -85,7 +84,7 @@ def _stop_on_signals(mine: "Worker") -> None:
 
 def _show(worked: "Worked") -> None:
     if worked.analysis is not None:
-        told = f"[green]✓[/] {escape(worked.bill_id)} {worked.run_id} {format_usd(worked.analysis.cost_usd)}"
+        told = f"{mark('done')} {escape(worked.bill_id)} {worked.run_id} {format_usd(worked.analysis.cost_usd)}"
     else:
         from llm_common.pipeline.dispositions import told as why
 
@@ -93,4 +92,4 @@ def _show(worked: "Worked") -> None:
         told = (
             f"[yellow]-[/] {escape(worked.bill_id)} {escape(f'{why(worked.error)}; {note}' if worked.error else note)}"
         )
-    notes.print(told, highlight=False)
+    notes.print(told)

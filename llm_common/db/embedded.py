@@ -171,8 +171,8 @@ def _ready_postmaster(folder: Path) -> list[str]:
 
 def _folder(data_dir: Path | str | None) -> Path:
     folder = (default_data_dir() if data_dir is None else Path(data_dir)).expanduser().resolve()
-    if folder.exists() and not folder.is_dir():
-        raise ConfigurationError(f"data folder {folder} is a file; give the embedded Postgres a folder of its own")
+    if file := next((place for place in (folder, *folder.parents) if place.is_file()), None):
+        raise ConfigurationError(f"data folder {file} is a file; give the embedded Postgres a folder of its own")
     return folder
 
 

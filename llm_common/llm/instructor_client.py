@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm_common.exceptions import ConfigurationError
+from llm_common._runtime.extras import require
 from llm_common.llm.structured.partial_output import Delta
 from llm_common.models import Completion, ToolCall
 from llm_common.usage import Usage
@@ -37,13 +37,9 @@ def instructor_client(client: _Client, mode: "Mode | None" = None) -> "AsyncInst
     Arguments of `complete` (`step`, `user_id`, `timeout`, ...) can be given beside instructor's own. What `client`
     raises (`BudgetExceededError`, ...) is the `__cause__` of instructor's `InstructorRetryException`.
     """
-    try:
-        from instructor import Mode, from_litellm  # its door for a bare function
-        from openai.types.chat import ChatCompletion, ChatCompletionChunk
-    except ImportError as error:
-        raise ConfigurationError(
-            "instructor is not installed; install it with `pip install -e 'packages/llm-common[instructor]'`"
-        ) from error
+    require("instructor", extra="instructor", what="instructor_client")
+    from instructor import Mode, from_litellm  # its door for a bare function
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
     async def create(
         *, messages: Any, model: str | None = None, stream: bool = False, **arguments: Any

@@ -26,7 +26,12 @@ def commands_page() -> str:
 def _helps(command: Any, path: tuple[str, ...], parent: Any) -> Iterator[tuple[str, str]]:
     command.rich_markup_mode = None  # without boxes
     context = command.context_class(
-        command, info_name=path[-1], parent=parent, terminal_width=_WIDTH, max_content_width=_WIDTH
+        command,
+        info_name=path[-1],
+        parent=parent,
+        terminal_width=_WIDTH,
+        max_content_width=_WIDTH,
+        **command.context_settings,
     )
     yield " ".join(path), "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     if hasattr(command, "list_commands"):

@@ -2,22 +2,16 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from llm_common.testing import FakeProvider
 from llm_common.web_search import WebSearchClient
-
-GUARDED = "from llm_common.testing import block_network\nfrom llm_common.cli import main\nwith block_network(): main()"
+from tests.support.command_line import llm_common
 
 
 def cache(dsn, *arguments, stdin=""):
-    command = [sys.executable, "-W", "error", "-c", GUARDED, "cache", *arguments, "--database-url", dsn]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("LLM_COMMON")}
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, env=env, timeout=60, check=False)
+    return llm_common("cache", *arguments, "--database-url", dsn, stdin=stdin.encode())
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import os
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -14,24 +12,13 @@ import pytest
 from llm_common.cost_tracker import CostMetrics, CostTracker
 from llm_common.db.database import Database
 from llm_common.models import Budget, Outcome, PlannedCall
+from tests.support.command_line import llm_common
 
-GUARDED = "from llm_common.testing import block_network\nfrom llm_common.cli import main\nwith block_network(): main()"
 DAYS = ("2026-01-30", "2026-01-31", "2026-02-01")
 
 
 def costs(dsn: str, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    hidden = ("DATABASE_URL", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
-    kept = {name: v for name, v in os.environ.items() if name not in hidden and not name.startswith("LLM_COMMON")}
-    command = [sys.executable, "-W", "error", "-c", GUARDED, "costs", "--database-url", dsn, *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**kept, **extra},
-        timeout=120,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    return llm_common("costs", "--database-url", dsn, *arguments, **extra)
 
 
 @pytest.fixture
@@ -116,7 +103,7 @@ async def test_budgets_and_forecast_are_in_the_tables(db: Database, dsn: str):
     [
         (("--from", "yesterday"), "2026-11-30"),
         (("--from", "2026-02-02", "--to", "2026-02-01"), "must not be after"),
-        (("--json", "--csv"), "one of --json and --csv"),
+        (("--json", "--csv"), "one of --json, --csv and --raw-csv"),
     ],
 )
 def test_bad_options_are_a_sentence_and_exit_code_2(dsn: str, arguments: tuple[str, ...], told: str):

@@ -1,21 +1,16 @@
 """Many bills on the command line: a folder, the queue, workers, and interruptions."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from llm_common.testing import FakeProvider, Reply
-from llm_common.testing.analyst import answer_chat, answer_search
+from llm_common.testing import Reply
+from tests.support.command_line import answering, llm_common, started
 
-GUARDED = "from llm_common.testing import block_network\nfrom llm_common.cli import main\nwith block_network(): main()"
-KEYS = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "ZAI_API_KEY", "Z_AI_API_KEY", "ANTHROPIC_API_KEY", "DATABASE_URL")
 PLACE = ("--jurisdiction", "California")
 APP = """
 from contextlib import asynccontextmanager
@@ -27,27 +22,6 @@ async def pipeline():
         print("the host's own", flush=True)
         yield AnalysisPipeline(llm, search, CostTracker(db), db)
 """
-
-
-def environment(**extra: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in KEYS and not name.startswith("LLM_COMMON")}
-    return {**kept, **extra}
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-W", "error", "-c", GUARDED, *map(str, arguments)]
-
-
-def llm_common(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), cwd=cwd, capture_output=True, text=True, env=environment(**env), timeout=120, check=False
-    )
-
-
-def started(*arguments: object, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments), env=environment(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
 
 
 def until(condition, process: subprocess.Popen[str]) -> None:
@@ -71,29 +45,28 @@ def bills(tmp_path):
 
 
 @pytest.fixture
-def online(dsn):
-    with FakeProvider.serve_in_thread(answer=answer_chat, search_answer=answer_search) as provider:
-        yield {**provider.environment(), "DATABASE_URL": dsn}, provider
+def env(online, dsn):
+    return answering(online, dsn)
 
 
-def test_a_folder_is_analysed_and_analysed_again_for_nothing(bills, dsn):
-    """All its *.txt and *.md, offline as well; the second time the results are there, and nobody is asked."""
-    first = llm_common("analyze", bills, *PLACE, DATABASE_URL=dsn)
+def test_a_folder_is_analysed_and_analysed_again_for_nothing(bills, env):
+    """All its *.txt and *.md; the second time the results are there, and nobody is asked."""
+    first = llm_common("analyze", bills, *PLACE, **env)
     assert first.returncode == 0, first.stderr
     assert "5 of 5 analysed, $0." in first.stdout
     assert {f"AB-{number}" for number in range(5)} == set(re.findall(r"✓ \d/5 (AB-\d)", first.stderr))
-    again = llm_common("analyze", bills, *PLACE, "--json", DATABASE_URL=dsn)
+    again = llm_common("analyze", bills, *PLACE, "--json", **env)
     documents = [json.loads(line) for line in again.stdout.splitlines()]
     assert {document["bill_id"] for document in documents} == {f"AB-{number}" for number in range(5)}
     assert {document["status"] for document in documents} == {"completed"}
-    assert llm_common("runs", "list", DATABASE_URL=dsn).stdout.count("completed") == 5
+    assert llm_common("runs", "list", **env).stdout.count("completed") == 5
 
 
-def test_a_bad_file_stops_no_other(bills, dsn):
+def test_a_bad_file_stops_no_other(bills, env):
     """An empty and a binary one fail for themselves, exit code 1; where all do, there is something to set right: 2."""
     (bills / "AB-8.txt").write_text(" ")
     (bills / "AB-9.txt").write_bytes(b"\xff\xfe\x00")
-    mixed = llm_common("analyze", bills, *PLACE, "--json", DATABASE_URL=dsn)
+    mixed = llm_common("analyze", bills, *PLACE, "--json", **env)
     assert mixed.returncode == 1
     failed = [document for document in map(json.loads, mixed.stdout.splitlines()) if "error" in document]
     assert [(document["bill_id"], document["error"]) for document in failed] == [
@@ -102,7 +75,7 @@ def test_a_bad_file_stops_no_other(bills, dsn):
     ]
     assert "AB-8.txt is empty" in failed[0]["message"]
     assert "AB-9.txt is UTF-16 text" in mixed.stderr
-    bad = llm_common("analyze", bills / "AB-8.txt", bills / "AB-9.txt", *PLACE, DATABASE_URL=dsn)
+    bad = llm_common("analyze", bills / "AB-8.txt", bills / "AB-9.txt", *PLACE, **env)
     assert bad.returncode == 2
 
 
@@ -119,23 +92,22 @@ def test_what_cannot_be_meant_is_a_sentence(bills, dsn, tmp_path, case):
     assert "no runs yet" in llm_common("runs", "list", DATABASE_URL=dsn).stdout
 
 
-def test_enqueued_here_and_carried_out_there(bills, dsn):
+def test_enqueued_here_and_carried_out_there(bills, env):
     """--enqueue only writes; the queue says what waits; a worker empties it; the same command then has the results."""
-    enqueued = llm_common("analyze", bills, *PLACE, "--enqueue", DATABASE_URL=dsn)
+    enqueued = llm_common("analyze", bills, *PLACE, "--enqueue", **env)
     assert enqueued.returncode == 0, enqueued.stderr
     assert "5 queued" in enqueued.stdout
-    assert "5 due" in llm_common("runs", "queue", DATABASE_URL=dsn).stdout
-    assert llm_common("runs", "list", "--status", "queued", DATABASE_URL=dsn).stdout.count("AB-") == 5
-    worked = llm_common("worker", "--drain", "--concurrency", 2, DATABASE_URL=dsn)
+    assert "5 due" in llm_common("runs", "queue", **env).stdout
+    assert llm_common("runs", "list", "--status", "queued", **env).stdout.count("AB-") == 5
+    worked = llm_common("worker", "--drain", "--concurrency", 2, **env)
     assert worked.returncode == 0, worked.stderr
     assert worked.stderr.count("✓") == 5
-    assert "nothing waits" in llm_common("runs", "queue", DATABASE_URL=dsn).stdout
-    assert "5 completed" in llm_common("analyze", bills, *PLACE, "--enqueue", DATABASE_URL=dsn).stdout
+    assert "nothing waits" in llm_common("runs", "queue", **env).stdout
+    assert "5 completed" in llm_common("analyze", bills, *PLACE, "--enqueue", **env).stdout
 
 
-def test_a_worker_with_the_hosts_own_pipeline(bills, online, tmp_path):
+def test_a_worker_with_the_hosts_own_pipeline(bills, env, tmp_path):
     """--app takes a module of the current folder; one that is not there is a sentence."""
-    env, _ = online
     (tmp_path / "hosts_app.py").write_text(APP)
     llm_common("analyze", bills, *PLACE, "--enqueue", "--model", "openrouter/z-ai/glm-5.3", **env)
     worked = llm_common("worker", "--drain", "--app", "hosts_app:pipeline", cwd=tmp_path, **env)
@@ -149,13 +121,12 @@ def test_a_worker_with_the_hosts_own_pipeline(bills, online, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_stopped_leaves_nothing_running(bills, online, number):
+def test_a_worker_that_is_stopped_leaves_nothing_running(bills, env, online, number):
     """A signal lets the steps under way end; the runs are back in the queue, and another worker finishes them."""
-    env, provider = online
     llm_common("analyze", bills, *PLACE, "--enqueue", "--model", "openrouter/z-ai/glm-5.3", **env)
-    provider.script(*[Reply(delay=1.0)] * 30, endpoint="search")
+    online.script(*[Reply(delay=1.0)] * 30, endpoint="search")
     worker = started("worker", **env)
-    until(lambda: any(request.endpoint == "search" for request in provider.requests), worker)
+    until(lambda: any(request.endpoint == "search" for request in online.requests), worker)
     worker.send_signal(number)
     _, stderr = worker.communicate(timeout=60)
     assert worker.returncode == 0, stderr
@@ -165,41 +136,40 @@ def test_a_worker_that_is_stopped_leaves_nothing_running(bills, online, number):
     assert "running" not in listed
     assert llm_common("worker", "--drain", **env).returncode == 0
     assert llm_common("runs", "list", **env).stdout.count("completed") == 5
-    queries = [(request.body["search_query"]) for request in provider.requests if request.endpoint == "search"]
+    queries = [(request.body["search_query"]) for request in online.requests if request.endpoint == "search"]
     assert len(queries) == len(set(queries))
 
 
-def test_an_interrupted_folder_goes_on(bills, online):
+def test_an_interrupted_folder_goes_on(bills, env, online):
     """Ctrl-C: exit code 130, says how to go on; the same command finishes, and repeats no finished step."""
-    env, provider = online
     chosen = ("--model", "openrouter/z-ai/glm-5.3", "--concurrency", 2)
-    provider.script(*[Reply(delay=60)] * 2, endpoint="search")
+    online.script(*[Reply(delay=60)] * 2, endpoint="search")
     process = started("analyze", bills, *PLACE, *chosen, **env)
-    until(lambda: any(request.endpoint == "search" for request in provider.requests), process)
+    until(lambda: any(request.endpoint == "search" for request in online.requests), process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "go on with the same command" in stderr
     assert "running" not in llm_common("runs", "list", **env).stdout
-    asked = sum(request.endpoint == "chat" for request in provider.requests)
+    asked = sum(request.endpoint == "chat" for request in online.requests)
     again = llm_common("analyze", bills, *PLACE, *chosen, **env)
     assert again.returncode == 0, again.stderr
     assert "5 of 5 analysed" in again.stdout
-    chats = sum(request.endpoint == "chat" for request in provider.requests)
+    chats = sum(request.endpoint == "chat" for request in online.requests)
     assert chats == 5 * 3  # research, generate and review of each, those before the interruption included
     assert 0 < asked < chats
 
 
-def test_cancel_and_score(bills, dsn):
+def test_cancel_and_score(bills, env):
     """A waiting run is cancelled at once; an analysis gets a score from 0 to 1."""
-    lines = llm_common("analyze", bills, *PLACE, "--enqueue", "--json", DATABASE_URL=dsn).stdout.splitlines()
+    lines = llm_common("analyze", bills, *PLACE, "--enqueue", "--json", **env).stdout.splitlines()
     first, second, *_ = [json.loads(line)["run_id"] for line in lines]
-    assert llm_common("runs", "cancel", first, DATABASE_URL=dsn).stdout == "cancelled\n"
-    assert llm_common("worker", "--drain", DATABASE_URL=dsn).returncode == 0
-    assert llm_common("runs", "list", "--status", "cancelled", DATABASE_URL=dsn).stdout.count("AB-") == 1
-    assert "0.75" in llm_common("runs", "score", second, "0.75", "--note", "good", DATABASE_URL=dsn).stdout
-    assert llm_common("runs", "score", second, "7.5", DATABASE_URL=dsn).returncode == 2
-    assert llm_common("runs", "list", "--status", "odd", DATABASE_URL=dsn).returncode == 2
+    assert llm_common("runs", "cancel", first, **env).stdout == "cancelled\n"
+    assert llm_common("worker", "--drain", **env).returncode == 0
+    assert llm_common("runs", "list", "--status", "cancelled", **env).stdout.count("AB-") == 1
+    assert "0.75" in llm_common("runs", "score", second, "0.75", "--note", "good", **env).stdout
+    assert llm_common("runs", "score", second, "7.5", **env).returncode == 2
+    assert llm_common("runs", "list", "--status", "odd", **env).returncode == 2
 
 
 def test_ray_needs_a_database_that_its_nodes_reach(bills, dsn):

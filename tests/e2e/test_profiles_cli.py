@@ -9,27 +9,9 @@ from pathlib import Path
 import pytest
 
 from llm_common.testing import FakeProvider
+from tests.support.command_line import llm_common
 
 EXAMPLE = Path(__file__).parents[2] / "examples/llm_common.toml"
-GUARDED = "from llm_common.testing import block_network\nfrom llm_common.cli import main\nwith block_network(): main()"
-
-
-def llm_common(*arguments, cwd, **env):
-    """The command as a process, without anything of ours in its environment but `env`."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("LLM_COMMON") and not name.endswith(("_API_KEY", "_URL"))
-    }
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", GUARDED, *arguments],
-        cwd=cwd,
-        env={**kept, **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def plain(text):

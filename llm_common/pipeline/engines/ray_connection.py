@@ -5,6 +5,7 @@ import re
 import socket
 from typing import Any, Final
 
+from llm_common._runtime.extras import require
 from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import ConfigurationError
 
@@ -22,10 +23,9 @@ def connected() -> Any:
 
     For a thread of its own: it may take seconds, and there Ray does not take SIGTERM's handler away from the host.
     """
-    try:
-        import ray as installed
-    except ImportError as error:
-        raise ConfigurationError("Ray is not installed; install it with `pip install llm-common[ray]`") from error
+    require("ray", extra="ray", what='engine="ray"')
+    import ray as installed
+
     ray: Any = installed
     with _connecting:
         if not ray.is_initialized():

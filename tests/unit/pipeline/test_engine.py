@@ -57,7 +57,7 @@ async def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
     """Where Ray is not installed, the error says how to install it."""
     monkeypatch.setitem(sys.modules, "ray", None)
     pipeline: Any = None
-    with pytest.raises(ConfigurationError, match=r"pip install llm-common\[ray\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install -e 'packages/llm-common\[ray\]'"):
         async with RayEngine("app:pipeline").opened(pipeline, concurrency=1, on_event=None):
             pass
 
