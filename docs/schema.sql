@@ -17,6 +17,7 @@ BEGIN
     held.scopes := public.cost_scopes(held.user_id, held.model, held.run_id, held.tags);
     held.limits := limits;
     PERFORM public.cost_reservation_check(held, hold_seconds);
+    held.bound_nano := public.cost_true_bound(held.provider, held.model, held.bound_nano);
     held.hold := pg_catalog.make_interval(secs => hold_seconds);
     held.day := public.cost_day(held.project, adopt_cost.reserved_at);
     held.reserved_at := adopt_cost.reserved_at;
@@ -873,6 +874,8 @@ CREATE FUNCTION public.cost_grow(before public.cost_reservations, more_nano bigi
 DECLARE
     held  public.cost_reservations := before;
     scope text := 'model:' || of_model;
+    more_nano bigint := public.cost_true_bound(
+        coalesce(of_provider, before.provider), coalesce(of_model, before.model), cost_grow.more_nano);
 BEGIN
     held.bound_nano := before.bound_nano + more_nano;
     held.extension := of_extension;
@@ -911,6 +914,21 @@ CREATE FUNCTION public.cost_nano(cost_usd numeric) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$ SELECT (cost_usd * 1000000000)::bigint $$;
+
+CREATE FUNCTION public.cost_note_price(paid public.cost_tracking, listed_nano bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+DECLARE
+    billed double precision := public.cost_nano(paid.cost_usd);
+BEGIN
+    IF listed_nano > 0 AND billed > 1.01 * public.cost_true_bound(paid.provider, paid.model, listed_nano) THEN
+        INSERT INTO public.cost_price_factors AS f (provider, model, factor)
+        VALUES (paid.provider, paid.model, billed / listed_nano)
+        ON CONFLICT (provider, model) DO UPDATE
+            SET factor = GREATEST(f.factor, excluded.factor), seen_at = excluded.seen_at;
+    END IF;
+END $$;
 
 CREATE FUNCTION public.cost_of_reservation(held public.cost_reservations) RETURNS public.cost_tracking
     LANGUAGE plpgsql STABLE
@@ -1072,6 +1090,15 @@ CREATE FUNCTION public.cost_total(project text, from_day date DEFAULT NULL::date
     WHERE d.project = cost_total.project
         AND d.day BETWEEN coalesce(from_day, public.cost_day(cost_total.project, pg_catalog.now()))
                       AND coalesce(to_day, public.cost_day(cost_total.project, pg_catalog.now()))
+$$;
+
+CREATE FUNCTION public.cost_true_bound(of_provider text, of_model text, bound_nano bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    SELECT pg_catalog.ceil(bound_nano * coalesce((
+        SELECT f.factor FROM public.cost_price_factors f
+         WHERE f.provider = of_provider AND f.model = of_model), 1))::bigint
 $$;
 
 CREATE FUNCTION public.enqueue_runs(runs jsonb) RETURNS jsonb
@@ -1482,6 +1509,7 @@ CREATE FUNCTION public.llm_common_table_shapes() RETURNS TABLE(name text, ours t
            ('cost_daily', '{project,day,cost_nano}', NULL),
            ('cost_daily_users', '{project,day,user_id}', NULL),
            ('cost_alerts', '{project,scope,threshold}', NULL),
+           ('cost_price_factors', '{provider,model,factor}', NULL),
            ('web_search_leases', '{cache_key,token}', NULL),
            ('web_search_stats', '{day,provider,shard}', NULL),
            ('search_documents', '{url,host,words}', NULL),
@@ -2082,6 +2110,7 @@ BEGIN
     held.scopes := public.cost_scopes(held.user_id, held.model, held.run_id, held.tags);
     held.limits := limits;
     PERFORM public.cost_reservation_check(held, hold_seconds);
+    held.bound_nano := public.cost_true_bound(held.provider, held.model, held.bound_nano);
     held.hold := pg_catalog.make_interval(secs => hold_seconds);
     held.day := public.cost_day(held.project, at);
     held.reserved_at := at;
@@ -2645,6 +2674,7 @@ BEGIN
     IF FOUND THEN
         paid := public.cost_paid(public.cost_of_reservation(held), outcome);
         INSERT INTO public.cost_tracking SELECT (paid).*;
+        PERFORM public.cost_note_price(paid, (outcome ->> 'listed_nano')::bigint);
         paid_scopes := public.cost_scopes(paid.user_id, paid.model, paid.run_id, paid.tags);
         PERFORM public.cost_gate(held.project);
         freed := held.bound_nano;
@@ -2881,6 +2911,14 @@ CREATE TABLE public.cost_daily_users (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE public.cost_price_factors (
+    provider text NOT NULL,
+    model text NOT NULL,
+    factor double precision NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT cost_price_factors_factor_check CHECK ((factor > (1)::double precision))
+);
+
 CREATE TABLE public.cost_projects (
     project text NOT NULL,
     time_zone text NOT NULL
@@ -3046,6 +3084,9 @@ ALTER TABLE ONLY public.cost_daily
 ALTER TABLE ONLY public.cost_daily_users
     ADD CONSTRAINT cost_daily_users_pkey PRIMARY KEY (day, project, user_id);
 
+ALTER TABLE ONLY public.cost_price_factors
+    ADD CONSTRAINT cost_price_factors_pkey PRIMARY KEY (provider, model);
+
 ALTER TABLE ONLY public.cost_projects
     ADD CONSTRAINT cost_projects_pkey PRIMARY KEY (project);
 
@@ -3161,6 +3202,8 @@ ALTER TABLE public.cost_daily ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.cost_daily_users ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.cost_price_factors ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.cost_projects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.cost_reservations ENABLE ROW LEVEL SECURITY;
@@ -3180,6 +3223,8 @@ CREATE POLICY llm_common_service_role ON public.cost_alerts TO service_role USIN
 CREATE POLICY llm_common_service_role ON public.cost_daily TO service_role USING (true) WITH CHECK (true);
 
 CREATE POLICY llm_common_service_role ON public.cost_daily_users TO service_role USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_service_role ON public.cost_price_factors TO service_role USING (true) WITH CHECK (true);
 
 CREATE POLICY llm_common_service_role ON public.cost_projects TO service_role USING (true) WITH CHECK (true);
 
@@ -3361,6 +3406,9 @@ GRANT ALL ON FUNCTION public.cost_key_used(project text, key text) TO service_ro
 REVOKE ALL ON FUNCTION public.cost_nano(cost_usd numeric) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.cost_nano(cost_usd numeric) TO service_role;
 
+REVOKE ALL ON FUNCTION public.cost_note_price(paid public.cost_tracking, listed_nano bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_note_price(paid public.cost_tracking, listed_nano bigint) TO service_role;
+
 REVOKE ALL ON FUNCTION public.cost_of_reservation(held public.cost_reservations) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.cost_of_reservation(held public.cost_reservations) TO service_role;
 
@@ -3387,6 +3435,9 @@ GRANT ALL ON FUNCTION public.cost_time_zone(of_project text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_total(project text, from_day date, to_day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.cost_total(project text, from_day date, to_day date) TO service_role;
+
+REVOKE ALL ON FUNCTION public.cost_true_bound(of_provider text, of_model text, bound_nano bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_true_bound(of_provider text, of_model text, bound_nano bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION public.enqueue_runs(runs jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.enqueue_runs(runs jsonb) TO service_role;
@@ -3642,6 +3693,8 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_alerts TO service_role;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_daily TO service_role;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_daily_users TO service_role;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_price_factors TO service_role;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_projects TO service_role;
 

@@ -221,8 +221,9 @@ class Reservation:
 class Outcome:
     """What a paid call came to, for its ledger row: `model` was asked for, `answered_by` answered.
 
-    `calls` is above 1 only for cache hits, of which one row takes in many. `answer` is the answer's text, only for a
-    ledger that `wants_answer`.
+    `calls` is above 1 only for cache hits, of which one row takes in many. `listed_nano` is what the listed price says
+    of the same usage, where the provider named its own figure. `answer` is the answer's text, only for a ledger that
+    `wants_answer`.
     """
 
     model: str
@@ -235,6 +236,7 @@ class Outcome:
     seconds: float = 0.0
     attempts: int = 1
     calls: int = 1
+    listed_nano: int | None = None
     answer: str | None = field(default=None, repr=False)
 
 

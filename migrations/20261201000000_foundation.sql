@@ -78,6 +78,7 @@ LANGUAGE sql IMMUTABLE SECURITY INVOKER SET search_path = '' AS $$
            ('cost_daily', '{project,day,cost_nano}', NULL),
            ('cost_daily_users', '{project,day,user_id}', NULL),
            ('cost_alerts', '{project,scope,threshold}', NULL),
+           ('cost_price_factors', '{provider,model,factor}', NULL),
            ('web_search_leases', '{cache_key,token}', NULL),
            ('web_search_stats', '{day,provider,shard}', NULL),
            ('search_documents', '{url,host,words}', NULL),

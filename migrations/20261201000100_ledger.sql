@@ -191,6 +191,16 @@ CREATE TABLE IF NOT EXISTS public.cost_alerts (
     PRIMARY KEY (project, scope, starts, "window", threshold)
 );
 
+-- Providers that bill more than their listed price, and how many times as much. Whoever reserves for them sets that
+-- much more aside. Delete the row of a provider that has come to its senses.
+CREATE TABLE IF NOT EXISTS public.cost_price_factors (
+    provider text NOT NULL,
+    model    text NOT NULL,
+    factor   double precision NOT NULL CHECK (factor > 1),
+    seen_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (provider, model)
+);
+
 SELECT public.llm_common_secure_table('public.cost_projects');
 SELECT public.llm_common_secure_table('public.cost_tracking');
 SELECT public.llm_common_secure_table('public.cost_reservations');
@@ -198,6 +208,7 @@ SELECT public.llm_common_secure_table('public.budget_windows');
 SELECT public.llm_common_secure_table('public.cost_daily');
 SELECT public.llm_common_secure_table('public.cost_daily_users');
 SELECT public.llm_common_secure_table('public.cost_alerts');
+SELECT public.llm_common_secure_table('public.cost_price_factors');
 
 -- Days, windows, scopes -----------------------------------------------------------------------------------------------
 
@@ -522,6 +533,28 @@ BEGIN
     RETURN public.budget_alerts(held.project, held.day, held.limits);
 END $$;
 
+-- A bound by the listed price as what it really comes to.
+CREATE OR REPLACE FUNCTION public.cost_true_bound(of_provider text, of_model text, bound_nano bigint) RETURNS bigint
+LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT pg_catalog.ceil(bound_nano * coalesce((
+        SELECT f.factor FROM public.cost_price_factors f
+         WHERE f.provider = of_provider AND f.model = of_model), 1))::bigint
+$$;
+
+-- Remembers that a provider billed more than its list says. A rounding is no news, nor is what is known already.
+CREATE OR REPLACE FUNCTION public.cost_note_price(paid public.cost_tracking, listed_nano bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+DECLARE
+    billed double precision := public.cost_nano(paid.cost_usd);
+BEGIN
+    IF listed_nano > 0 AND billed > 1.01 * public.cost_true_bound(paid.provider, paid.model, listed_nano) THEN
+        INSERT INTO public.cost_price_factors AS f (provider, model, factor)
+        VALUES (paid.provider, paid.model, billed / listed_nano)
+        ON CONFLICT (provider, model) DO UPDATE
+            SET factor = GREATEST(f.factor, excluded.factor), seen_at = excluded.seen_at;
+    END IF;
+END $$;
+
 -- The ledger as a client sees it: reserve, extend, settle or release; expire; record what was paid elsewhere.
 
 -- call:   {project, kind, provider, model, bound_nano}, if known {id, step, run_id, user_id, tags, idempotency_key}
@@ -545,6 +578,7 @@ BEGIN
     held.scopes := public.cost_scopes(held.user_id, held.model, held.run_id, held.tags);
     held.limits := limits;
     PERFORM public.cost_reservation_check(held, hold_seconds);
+    held.bound_nano := public.cost_true_bound(held.provider, held.model, held.bound_nano);
     held.hold := pg_catalog.make_interval(secs => hold_seconds);
     held.day := public.cost_day(held.project, at);
     held.reserved_at := at;
@@ -629,6 +663,8 @@ LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
     held  public.cost_reservations := before;
     scope text := 'model:' || of_model;
+    more_nano bigint := public.cost_true_bound(
+        coalesce(of_provider, before.provider), coalesce(of_model, before.model), cost_grow.more_nano);
 BEGIN
     held.bound_nano := before.bound_nano + more_nano;
     held.extension := of_extension;
@@ -708,6 +744,7 @@ BEGIN
     held.scopes := public.cost_scopes(held.user_id, held.model, held.run_id, held.tags);
     held.limits := limits;
     PERFORM public.cost_reservation_check(held, hold_seconds);
+    held.bound_nano := public.cost_true_bound(held.provider, held.model, held.bound_nano);
     held.hold := pg_catalog.make_interval(secs => hold_seconds);
     held.day := public.cost_day(held.project, adopt_cost.reserved_at);
     held.reserved_at := adopt_cost.reserved_at;
@@ -775,6 +812,7 @@ BEGIN
     IF FOUND THEN
         paid := public.cost_paid(public.cost_of_reservation(held), outcome);
         INSERT INTO public.cost_tracking SELECT (paid).*;
+        PERFORM public.cost_note_price(paid, (outcome ->> 'listed_nano')::bigint);
         paid_scopes := public.cost_scopes(paid.user_id, paid.model, paid.run_id, paid.tags);
         PERFORM public.cost_gate(held.project);
         freed := held.bound_nano;
@@ -1249,7 +1287,8 @@ SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
         'cost_grow', 'extend_cost', 'adopt_cost', 'settle_cost', 'release_cost', 'expire_reservations',
         'record_cost', 'llm_common_flush', 'reserve_cost_early',
         'settle_cost_early', 'get_daily_cost', 'get_monthly_cost', 'get_cost_breakdown', 'cost_total',
-        'cost_breakdown', 'cost_forecast', 'budget_status', 'check_cost_ledger', 'cost_complete_host_row',
+        'cost_breakdown', 'cost_forecast', 'budget_status', 'check_cost_ledger', 'cost_complete_host_row', 'cost_true_bound',
+        'cost_note_price',
         'cost_count_host_row');
 
 NOTIFY pgrst, 'reload schema';

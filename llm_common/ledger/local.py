@@ -1,5 +1,6 @@
 """`LocalLedger`: budgets within one process, for those who have no database. Nothing is recorded."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -68,6 +69,8 @@ class LocalLedger:
         self._guard = fork_safe_lock()
         self._windows: dict[_Key, _Window] = {}
         self._holds: dict[str, _Hold] = {}
+        #: How many times their listed price providers bill, by provider and model, where it is more.
+        self._factors: dict[tuple[str, str], float] = {}
         # A prefix of its own and a number: as unique as a UUID for each call, without the system's randomness for it.
         self._prefix, self._numbers = uuid4().hex, count(1)
         self._today = now().astimezone(UTC).date()
@@ -94,7 +97,8 @@ class LocalLedger:
                 (scope, window, _starts(window, self._today)): nano
                 for (scope, window), nano in budgets_that_bind(call, self._budgets).items()
             }
-            self._check(limits, call.bound_nano)
+            bound_nano = self._true_bound(call, call.bound_nano)
+            self._check(limits, bound_nano)
             hold = _Hold(
                 model=call.model,
                 day=self._today,
@@ -104,7 +108,7 @@ class LocalLedger:
                 grown_at=now,
                 seconds=call.hold_seconds,
             )
-            self._grow(hold, call.bound_nano, now)
+            self._grow(hold, bound_nano, now)
             reservation = Reservation(f"{self._prefix}-{next(self._numbers)}", call)
             self._holds[reservation.id] = hold
             return reservation
@@ -126,6 +130,7 @@ class LocalLedger:
                 for (scope, window), nano in budgets_that_bind(grown, self._budgets).items()
                 if scope == f"model:{grown.model}" and (scope, window, _starts(window, hold.day)) not in hold.limits
             }
+            more_nano = self._true_bound(grown, more_nano)
             self._check(hold.limits, more_nano)
             # To the budgets of another model, all of it is new.
             self._check(added, hold.bound_nano + more_nano)
@@ -138,6 +143,11 @@ class LocalLedger:
 
     async def settle(self, reservation: Reservation, outcome: Outcome) -> None:
         """Replace the reserve by the truth. A second settlement changes nothing."""
+        if outcome.listed_nano and outcome.cost_nano > 1.01 * outcome.listed_nano:
+            factor = outcome.cost_nano / outcome.listed_nano
+            payee = (outcome.provider, outcome.model)
+            with self._guard:
+                self._factors[payee] = max(factor, self._factors.get(payee, 1.0))
         self._close(reservation.id, outcome.cost_nano, outcome.model)
 
     async def release(self, reservation: Reservation) -> None:
@@ -148,6 +158,11 @@ class LocalLedger:
         """Count a call that needed no reserve. It is never refused."""
         reservation = await self.reserve(replace(call, bound_nano=0))
         await self.settle(reservation, outcome)
+
+    def _true_bound(self, call: PlannedCall, listed_nano: int) -> int:
+        """A bound by the listed price as what it really comes to."""
+        factor = self._factors.get((call.provider, call.model))
+        return listed_nano if factor is None else math.ceil(listed_nano * factor)
 
     def _check(self, limits: dict[_Key, int], more_nano: int) -> None:
         if not more_nano:

@@ -126,6 +126,12 @@ class Account:
         elif self._paid.is_open:
             await self._paid.settle(self._outcome(status, seconds, answered_by, answer))
 
+    @property
+    def _listed_nano(self) -> int | None:
+        """What the list says of all that was charged; None where part of it is another model's, or has no list."""
+        listed = [charge.listed_nano for charge in self._charges if charge.nano]
+        return sum(filter(None, listed)) if listed and None not in listed and len(self._asked) == 1 else None
+
     def _outcome(self, status: CallStatus, seconds: float, answered_by: str | None, answer: str | None) -> Outcome:
         model, provider = self._payee
         return Outcome(
@@ -133,6 +139,7 @@ class Account:
             provider=provider,
             answered_by=answered_by,
             cost_nano=self.spent_nano,
+            listed_nano=self._listed_nano,
             price_source=self.price_source,
             status=status,
             usage=self.usage,

@@ -68,6 +68,24 @@ class ModelAnswer:
     parsed: Any
 
 
+#: Of whose prices this process was warned.
+_warned: set[tuple[str, str]] = set()
+
+
+def warn_of_price(candidate: Candidate, charge: Charge) -> None:
+    """Say once in a process that a provider bills more than its list says."""
+    payee = (candidate.route.provider, candidate.route.name)
+    if payee not in _warned and charge.listed_nano:
+        _warned.add(payee)
+        _log.warning(
+            "%s bills %.2f times the listed price of %s; further calls set that much more aside. Give its real price "
+            "with LLMClient(prices={...}).",
+            candidate.route.provider,
+            charge.nano / charge.listed_nano,
+            candidate.route.name,
+        )
+
+
 @value
 class CallExecution:
     """How one call is carried through: what holds for each of its attempts."""
@@ -260,6 +278,8 @@ class CallExecution:
             raise
         self.breakers.succeeded(candidate.circuit)
         charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)
+        if charge.listed_nano and charge.nano > 1.01 * charge.listed_nano:
+            warn_of_price(candidate, charge)
         self.account.note(candidate, charge, None, time.monotonic() - started, covered=bound)
         return ModelAnswer(candidate, answer, None)
 

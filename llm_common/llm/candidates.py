@@ -28,6 +28,8 @@ class Charge:
     nano: int
     source: PriceSource
     usage: Usage = Usage()
+    #: What the listed price says of the same usage, where the provider named its own figure.
+    listed_nano: int | None = None
 
 
 @value
@@ -124,7 +126,8 @@ class Candidate:
     def charge(self, usage: Usage | None, cost_usd: Decimal | None, *, bound: int) -> Charge:
         """The provider's own figure, else its usage times the price, else the bound; never an invented zero."""
         if cost_usd is not None:
-            return Charge(to_nano(cost_usd), "provider", usage or Usage())
+            listed = None if usage is None or self.price_source == "estimate" else cost_nano(self.price, usage)
+            return Charge(to_nano(cost_usd), "provider", usage or Usage(), listed)
         if usage is None:
             return Charge(bound, "estimate")
         return Charge(cost_nano(self.price, usage), self.price_source, usage)

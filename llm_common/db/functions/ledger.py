@@ -244,6 +244,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Json]:
         "provider": outcome.provider,
         "model_answered": outcome.answered_by,
         "cost_nano": outcome.cost_nano,
+        "listed_nano": outcome.listed_nano,
         "price_source": outcome.price_source,
         "status": outcome.status,
         "latency_ms": round(outcome.seconds * 1000),
