@@ -1,4 +1,4 @@
-"""Several pieces of work at once, where finished work is worth keeping."""
+"""Runs several works at once, where finished work is worth keeping."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""Long texts in parts: cut where the text itself has its sections, and without losing a character. Pure."""
+"""Splits long texts into parts, at their own sections where they have some, without losing a character. Pure."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,7 +46,7 @@ def parts_from_ends(ends: Sequence[int]) -> tuple[Part, ...]:
 
 
 def split(text: str, limit: int, measure: Callable[[str], int]) -> tuple[Part, ...]:
-    """As few parts as follow from filling one after the other, each of at most `limit`; together they are the text.
+    """Splits `text` into parts of at most `limit`, each filled before the next begins; together they are the text.
 
     `measure` says how large a text is (in tokens, say). Two texts one after the other must not be larger than both
     together. Raises `InvalidInputError` where a single character is larger than `limit`.

@@ -1,4 +1,4 @@
-"""Text from elsewhere as data in a prompt: inside a fence that cannot be ended or opened from within."""
+"""Text from elsewhere as data in a prompt, between tags that it can neither end nor open."""
 
 import html
 

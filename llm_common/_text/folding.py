@@ -1,8 +1,8 @@
 """Texts in one spelling, with the way back to the original offsets. Pure.
 
 Two presentations of the same words have the same folded text: compatibility forms and decomposed letters (NFKC), case,
-digits of other scripts, soft hyphens, characters of no width. What gives a number its meaning stays: a minus is told
-from a hyphen, `<` from a quotation mark, a power from a footnote.
+digits of other scripts, soft hyphens, characters of no width. What gives a number its meaning stays: a minus is no
+hyphen, `<` no quotation mark, a power no footnote.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Finding a quote in a text, whatever the presentation of either is. Pure.
+"""Finds a quote in a text, whatever the presentation of either is. Pure.
 
 A quote is found whatever its spacing, punctuation, case, hyphenation and spelling of letters are (see `folding`); its
 words, numbers and signs must be the text's, one after the other. What the text strikes out (see `revision_marks`) is

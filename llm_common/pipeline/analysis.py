@@ -119,7 +119,7 @@ class AnalysisPipeline(Generic[A]):
 
     @property
     def code_version(self) -> str:
-        """Which runs of the queue this pipeline can carry out, and whose checkpoints it can use."""
+        """Names the runs of the queue that this pipeline can execute, and the checkpoints that it can use."""
         return self._code_version
 
     async def run(
@@ -133,7 +133,7 @@ class AnalysisPipeline(Generic[A]):
         max_rounds: int = 2,
         on_event: OnEvent | None = None,
     ) -> A:
-        """Analyse a bill, or whatever the spec is about: an id, the text, and the context it belongs to.
+        """Analyses a bill, or whatever the spec is about: an id, the text, and the context it belongs to.
 
         `models` names one for "research", "generate", "review" and, if it is another, "refine".
 
@@ -155,10 +155,10 @@ class AnalysisPipeline(Generic[A]):
         return await self._executor.execute(start, worker, on_event, for_good, plan)
 
     async def resume(self, run_id: str, *, on_event: OnEvent | None = None) -> A:
-        """Go on with a run that failed, was cancelled, or lost its worker; a completed one's result is returned.
+        """Goes on with a run that failed, was cancelled, or lost its worker; a completed one's result is returned.
 
-        Finished steps of this version of the code are not asked again. Raises like `run`, and `PipelineError` for an
-        unknown run, or for a run of another spec.
+        Steps that this version of the code has finished are not paid again. Raises like `run`, and `PipelineError` for
+        an unknown run, for one of another spec, and for one that a script answered where models do now, or vice versa.
         """
         known = await self._db.runs.get(run_id)
         check_spec(run_id, spec_of(known.code_version), self.spec)
@@ -170,7 +170,7 @@ class AnalysisPipeline(Generic[A]):
         return await self._executor.execute(resume, worker, on_event, for_good)
 
     async def enqueue(self, items: Iterable[Item], models: Mapping[str, str], *, max_rounds: int = 2) -> list[Enqueued]:
-        """Put items into the queue, for workers (`llm-common worker`) on whatever machine; one answer for each item.
+        """Puts items into the queue, for workers (`llm-common worker`) on whatever machine; one answer for each item.
 
         An item that was enqueued before is the same run: one that failed or was cancelled waits again. One that cannot
         be a run (see `run`) comes with its error, the others are enqueued. Items are read as they are needed.
@@ -189,10 +189,10 @@ class AnalysisPipeline(Generic[A]):
         engine: EngineName | Engine = "asyncio",
         factory: str | None = None,
     ) -> AsyncGenerator[RunResult[A]]:
-        """Analyse many: results as they come, `position` says whose. Nothing of 100,000 items is kept in memory.
+        """Analyses many: results as they come, `position` says whose. Nothing of 100,000 items is kept in memory.
 
         Each item is enqueued first, so that the same call, or a worker, goes on where this one stopped: what is
-        completed is only read. At most `concurrency` runs are carried out at the same time. What one item raises is in
+        completed is only read. At most `concurrency` runs execute at the same time. What one item raises is in
         its result and stops no other. Leaving the iteration gives the runs in hand back to the queue.
 
         `engine="ray"` carries them out on a Ray cluster, whose workers open this pipeline with `factory`, an import
@@ -201,8 +201,8 @@ class AnalysisPipeline(Generic[A]):
         """
         if concurrency < 1:
             raise InvalidInputError(f"concurrency must be at least 1, got {concurrency}")
-        carrying = engine_of(engine, factory).opened(self, concurrency=concurrency, on_event=on_event)
-        async with carrying as execute:
+        opened = engine_of(engine, factory).opened(self, concurrency=concurrency, on_event=on_event)
+        async with opened as execute:
             runs = self._enqueue(items, models, max_rounds)
             async with aclosing(stream_results(runs, execute, concurrency=concurrency)) as results:
                 async for result in results:
@@ -233,7 +233,7 @@ class AnalysisPipeline(Generic[A]):
             return sorted([result async for result in results], key=lambda result: result.position)
 
     async def finish(self, run_id: str, *, on_event: OnEvent | None = None) -> A:
-        """The result of an enqueued run: carried out here, unless somebody else does; then it is waited for.
+        """Executes an enqueued run here, or waits for whoever does; returns its result.
 
         An owner who dies is waited out and replaced. What may pass within its attempts is tried again. Raises what
         stopped the run otherwise; it is then back in the queue, or failed, as its note says. Cancelling gives it back.
@@ -258,7 +258,7 @@ class AnalysisPipeline(Generic[A]):
     async def execute(
         self, claimed: ClaimedRun, worker: str, *, on_event: OnEvent | None = None, ends: Ends = back_to_the_queue
     ) -> A:
-        """Do what is left of a run that `worker` has claimed from the queue. Raises what stopped it."""
+        """Does what is left of a run that `worker` has claimed from the queue. Raises what stopped it."""
 
         async def already() -> ClaimedRun:
             return claimed
@@ -266,7 +266,7 @@ class AnalysisPipeline(Generic[A]):
         return await self._executor.execute(already(), worker, on_event, ends)
 
     async def cancel(self, run_id: str) -> RunRecord:
-        """Ask a run to stop: its worker does so at its next sign of life. One without a worker is cancelled at once."""
+        """Asks a run to stop, which its worker does at its next heartbeat; without a worker it ends at once."""
         return await self._db.runs.request_cancel(run_id)
 
     async def stream(

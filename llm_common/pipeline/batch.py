@@ -1,4 +1,4 @@
-"""Many analyses: put into the queue in bulk, and carried out a bounded number at a time."""
+"""Many analyses: enqueued in bulk, and executed a bounded number at a time."""
 
 import asyncio
 import hashlib
@@ -22,7 +22,7 @@ A = TypeVar("A", bound=AnalysisResult)
 #: So many runs, or so many characters of text, go to the database at once.
 _CHUNK, _CHUNK_CHARACTERS = 100, 2_000_000
 
-#: Carries out an enqueued run, here or elsewhere, and gives its result.
+#: Executes an enqueued run, here or elsewhere, and returns its result.
 Execute: TypeAlias = Callable[[str], Awaitable[A]]
 #: What a run is, as `db.queue.enqueue` takes it. Raises `LLMCommonError` where it cannot be one.
 Prepare: TypeAlias = Callable[["Item"], Awaitable[Mapping[str, Json]]]
@@ -76,7 +76,7 @@ def content_key(run: Mapping[str, Json]) -> str:
 
 
 async def enqueue_items(items: Iterable[Item], prepare: Prepare, queue: QueueFunctions) -> AsyncGenerator[Enqueued]:
-    """Put each item into the queue, reading them as they are needed. One that cannot be a run comes with its error."""
+    """Enqueues items as it reads them. One that cannot be a run comes with its error."""
     numbers = count()
     waiting = iter(items)
     # Items may be files: they are read on a thread.

@@ -1,4 +1,4 @@
-"""What fits into the models' windows: in which parts a text is read, and which evidence beside each part."""
+"""What fits into the models' windows: the parts of a text, and the evidence beside each part."""
 
 import asyncio
 import re
@@ -68,12 +68,12 @@ def _tokens_left(name: str, info: ModelInfo, answer: int, fixed: int) -> int:
 
 
 def fits(text: str, capacity: WindowCapacity) -> bool:
-    """Whether a text needs no parts, as far as can be told without counting its tokens."""
+    """Whether a text certainly fits in one part: by the bound of its tokens, which costs nothing."""
     return capacity.text is None or text_bound(text) <= capacity.text
 
 
 async def split_to_fit(text: str, capacity: WindowCapacity) -> tuple[Part, ...]:
-    """One, where the text fits after all."""
+    """The parts of a text; a single one where it fits after all."""
     if capacity.text is None:
         return (Part.whole(text),)
     # Counting the tokens of a long text takes a moment that other runs on this loop should not wait for.
@@ -81,7 +81,7 @@ async def split_to_fit(text: str, capacity: WindowCapacity) -> tuple[Part, ...]:
 
 
 async def build_part_context(subject: Subject, part: Part, evidence: Evidence, capacity: WindowCapacity) -> PartContext:
-    """The part, and as much of the evidence as fits beside it: what shares most words with the part comes first."""
+    """The part with as much evidence as fits beside it; what shares most words with the part comes first."""
     context = PartContext(subject=subject, part=part, evidence=evidence, shown=evidence.found)
     limit = capacity.text_and_evidence
     if limit is None or sum(text_bound(passage_block(passage)) for passage in context.passages) <= limit:

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""The events of a run, and how they reach the host."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -51,6 +51,6 @@ OnEvent: TypeAlias = Callable[[PipelineEvent], Awaitable[None] | None]
 
 async def emit(on_event: OnEvent | None, event: PipelineEvent) -> None:
     if on_event is not None:
-        told = on_event(event)
-        if inspect.isawaitable(told):
-            await told
+        result = on_event(event)
+        if inspect.isawaitable(result):
+            await result

@@ -1,4 +1,4 @@
-"""What the models are told. Whatever was not written by us is fenced as data, and cannot get out of its fence."""
+"""The prompts of the steps. Whatever we did not write is delimited as data, and cannot end its delimiters."""
 
 import hashlib
 import json
@@ -79,9 +79,9 @@ in the same way. Judge this part by itself, and never take for missing what may 
 def instructions(spec: AnalysisSpec[AnalysisResult]) -> str:
     """All that the longest prompt has apart from data: what every window must have room for."""
     prompts = spec.prompts
-    told = [prompts.role, _RULES, max(prompts.draft, prompts.review, prompts.research, key=len)]
-    told += [_REFINE, _GENERATE, _NOT_FOUND, _PARTLY, _LEFT_OUT, _PART, spec.draft_schema]
-    return "\n".join(told)
+    longest = max(prompts.draft, prompts.review, prompts.research, key=len)
+    ours = (_RULES, _REFINE, _GENERATE, _NOT_FOUND, _PARTLY, _LEFT_OUT, _PART)
+    return "\n".join((prompts.role, longest, *ours, spec.draft_schema))
 
 
 def passage_block(passage: Passage) -> str:
@@ -103,7 +103,7 @@ def research_prompt(context: PartContext) -> Messages:
 
 
 def generate_prompt(context: PartContext) -> Messages:
-    return _messages(context, _sources(context), context.subject.spec.prompts.draft, _told(context), _GENERATE)
+    return _messages(context, _sources(context), context.subject.spec.prompts.draft, _research_note(context), _GENERATE)
 
 
 def review_prompt(context: PartContext, draft: CheckedDraft) -> Messages:
@@ -114,7 +114,7 @@ def review_prompt(context: PartContext, draft: CheckedDraft) -> Messages:
 def refine_prompt(context: PartContext, draft: CheckedDraft, critique: ReviewCritique) -> Messages:
     rejected = _data("rejected", [claim.model_dump() for claim in draft.unsupported])
     data = [*_sources(context), _draft(draft, context.subject), _data("review", critique.model_dump()), rejected]
-    return _messages(context, data, context.subject.spec.prompts.draft, _REFINE, _told(context), _GENERATE)
+    return _messages(context, data, context.subject.spec.prompts.draft, _REFINE, _research_note(context), _GENERATE)
 
 
 def _messages(context: PartContext, data: Sequence[str], *tasks: str) -> Messages:
@@ -129,10 +129,10 @@ def _messages(context: PartContext, data: Sequence[str], *tasks: str) -> Message
         "start": part.start,
         "end": part.end,
     }
-    told = [task.format_map({**ours, **about}) for task in (*tasks, *([_PART] if part.of > 1 else []))]
+    lines = [task.format_map({**ours, **about}) for task in (*tasks, *([_PART] if part.of > 1 else []))]
     return [
         {"role": "system", "content": f"{spec.prompts.role.format_map(about)}\n\n{_RULES}"},
-        {"role": "user", "content": "\n\n".join([*data, "Task: " + "\n".join(told)])},
+        {"role": "user", "content": "\n\n".join([*data, "Task: " + "\n".join(lines)])},
     ]
 
 
@@ -159,7 +159,7 @@ def _draft(draft: CheckedDraft, subject: Subject) -> str:
     )
 
 
-def _told(context: PartContext) -> str:
+def _research_note(context: PartContext) -> str:
     """What the model must know about the research: above all, that there was none."""
     evidence, shown = context.evidence, len(context.shown)
     counts: Mapping[str, object] = {
@@ -169,10 +169,10 @@ def _told(context: PartContext) -> str:
         "queries": len(evidence.queries),
         "document": context.subject.spec.document,
     }
-    told = _FOUND if evidence.found else _NOT_FOUND
+    note = _FOUND if evidence.found else _NOT_FOUND
     if evidence.found and evidence.failures:
-        told += _PARTLY
-    return (told + (_LEFT_OUT if shown < len(evidence.found) else "")).format_map(counts)
+        note += _PARTLY
+    return (note + (_LEFT_OUT if shown < len(evidence.found) else "")).format_map(counts)
 
 
 def code_version(spec: AnalysisSpec[AnalysisResult], *, offline: bool = False) -> str:
@@ -199,7 +199,7 @@ def _package() -> str:
 @cache
 def _ours() -> str:
     schemas: tuple[type[BaseModel], ...] = (Queries, ReviewCritique, Evidence)
-    asked = [TypeAdapter(schema).json_schema() for schema in schemas]
+    answers = [TypeAdapter(schema).json_schema() for schema in schemas]
     return json.dumps(
-        [_RULES, _RESEARCH, _GENERATE, _REVIEW, _REFINE, _FOUND, _NOT_FOUND, _PARTLY, _LEFT_OUT, _PART, asked]
+        [_RULES, _RESEARCH, _GENERATE, _REVIEW, _REFINE, _FOUND, _NOT_FOUND, _PARTLY, _LEFT_OUT, _PART, answers]
     )

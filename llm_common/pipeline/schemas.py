@@ -1,4 +1,4 @@
-"""What the models are asked to answer with, and what the host gets, whatever the subject is.
+"""The schemas of the models' answers and of the host's result, whatever the subject is.
 
 Nothing that could be a figure is required, so that a model with nothing to go on has no reason to invent one.
 """

@@ -21,7 +21,7 @@ A_co = TypeVar("A_co", bound=AnalysisResult, covariant=True)
 STEPS: Final = ("research", "generate", "review", "refine")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _DOCUMENT: Final = re.compile(r"(?!S\d)[A-Z][A-Z0-9_]{0,30}")
-#: What steps and settings themselves say to `LLMClient.complete`: what is asked, and how.
+#: Arguments of `LLMClient.complete` that the steps and the settings give themselves.
 _ASKED: Final = {"messages", "model", "models", "response_model", "response_format", "stream", "tools", "tool_choice"}
 _HOW: Final = {"temperature", "max_tokens", "timeout", "step", "user_id", "run_id", "tags", "ledger"}
 _PLACEHOLDERS: Final = {"subject", "context"}
@@ -29,13 +29,13 @@ _PLACEHOLDERS: Final = {"subject", "context"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """What the models are told about the subject; `{subject}` and `{context}` stand for what `run` is given.
+    """The texts about the subject; `{subject}` and `{context}` stand for what `run` is given.
 
     `role`: who they are, in a sentence. `research`: which web searches to write. `draft`: what to claim, and what each
-    field of a claim means; the refiner is told the same. `review`: what to look for, above all what must
+    field of a claim means, for the drafter and the refiner. `review`: what to look for, above all what must
     not be missing.
 
-    How to quote, that sources are data, and what becomes of figures need not be said: the pipeline tells it.
+    The pipeline itself says how to quote, that sources are data, and what becomes of figures.
     """
 
     role: str
@@ -44,11 +44,11 @@ class Prompts:
     review: str
 
     def __post_init__(self) -> None:
-        for told in fields(self):
-            text: str = getattr(self, told.name)
+        for entry in fields(self):
+            text: str = getattr(self, entry.name)
             if not text.strip():
-                raise InvalidInputError(f"Prompts.{told.name} is empty; tell the models what they have to know")
-            _check_placeholders(text, told.name)
+                raise InvalidInputError(f"Prompts.{entry.name} is empty; say what the models have to know")
+            _check_placeholders(text, entry.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,14 +136,14 @@ class AnalysisSpec(Generic[A_co]):
 
     @cached_property
     def draft_schema(self) -> str:
-        """The JSON schema of `draft`, as the models that need it in words are told it."""
+        """The JSON schema of `draft`, in words for the models that need it so."""
         return json.dumps(TypeAdapter(self.draft).json_schema())
 
     @cached_property
     def version(self) -> str:
-        """Digest of all that this spec tells, asks for and sets."""
+        """Digest of all texts, schemas and settings of this spec."""
         schemas: tuple[type[BaseModel], ...] = (self.draft, self.result)
-        told = {
+        content = {
             "name": self.name,
             "document": self.document,
             "prompts": asdict(self.prompts),
@@ -151,7 +151,7 @@ class AnalysisSpec(Generic[A_co]):
             "steps": {step: asdict(settings) for step, settings in self.steps.items()},
             "searches": [self.max_searches, self.results_per_search],
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _check_placeholders(text: str, name: str) -> None:

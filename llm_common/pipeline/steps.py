@@ -1,4 +1,4 @@
-"""The four steps: research, generate, review, refine. Each asks a model about a part, and makes something of it."""
+"""The four steps: research, generate, review, refine. Each asks a model about a part and checks its answer."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ __all__ = ["divide", "generate", "refine", "research", "review"]
 
 
 async def divide(subject: Subject, capacity: WindowCapacity, run: RunSession) -> tuple[Part, ...]:
-    """The parts in which the text is read. Where there are several they are stored: the steps' keys count them."""
+    """Splits the text into parts. Several of them are stored, because the steps' keys count them."""
     if fits(subject.text, capacity):
         return (Part.whole(subject.text),)
 
@@ -32,10 +32,10 @@ async def divide(subject: Subject, capacity: WindowCapacity, run: RunSession) ->
 
 
 async def research(subject: Subject, parts: Sequence[Part], search: WebSearchClient, run: RunSession) -> Evidence:
-    """What the web has on the subject. A failed search is part of the result, it sinks nothing."""
+    """Searches the web for the subject. A failed search is part of the result and stops nothing."""
     works = [partial(_queries, subject, part, run) for part in parts]
-    asked = await bounded_gather(works, subject.spec.parts_at_once)
-    queries = tuple(dict.fromkeys(query for together in zip_longest(*asked) for query in together if query))
+    by_part = await bounded_gather(works, subject.spec.parts_at_once)
+    queries = tuple(dict.fromkeys(query for together in zip_longest(*by_part) for query in together if query))
     most = subject.spec.max_searches
     await run.emit("queries", queries=queries[:most])
 
@@ -56,13 +56,13 @@ async def research(subject: Subject, parts: Sequence[Part], search: WebSearchCli
 
 
 async def generate(context: PartContext, run: RunSession) -> CheckedDraft:
-    """A draft of which only the claims are left whose quotes and figures are in their sources."""
+    """Drafts, and keeps only the claims whose quotes and figures are in their sources."""
     draft = await run.ask(_key("generate", context.part), generate_prompt(context), context.subject.spec.draft)
     return await _checked(draft, context, run)
 
 
 async def review(context: PartContext, draft: CheckedDraft, run: RunSession, *, number: int) -> ReviewCritique:
-    """The review of exactly this draft; one that lists errors or gaps did not pass, whatever it says."""
+    """Reviews exactly this draft; a review that lists errors or gaps did not pass, whatever it says."""
     key = _key(f"review:{number}", context.part)
     critique = _normalised(await run.ask(key, review_prompt(context, draft), ReviewCritique))
     await run.emit("reviewed", review=critique)
@@ -72,7 +72,7 @@ async def review(context: PartContext, draft: CheckedDraft, run: RunSession, *, 
 async def refine(
     context: PartContext, draft: CheckedDraft, critique: ReviewCritique, run: RunSession, *, number: int
 ) -> CheckedDraft:
-    """The next draft, checked like the first."""
+    """Drafts again after a review, checked like the first draft."""
     key = _key(f"refine:{number}", context.part)
     better = await run.ask(key, refine_prompt(context, draft, critique), context.subject.spec.draft)
     return await _checked(better, context, run)
@@ -81,8 +81,8 @@ async def refine(
 async def _queries(subject: Subject, part: Part, run: RunSession) -> list[str]:
     nothing = Evidence(queries=(), found=(), failures=())
     context = PartContext(subject=subject, part=part, evidence=nothing, shown=())
-    asked = await run.ask(_key("research", part), research_prompt(context), Queries)
-    return [" ".join(query.split()) for query in asked.queries if query.strip()]
+    answer = await run.ask(_key("research", part), research_prompt(context), Queries)
+    return [" ".join(query.split()) for query in answer.queries if query.strip()]
 
 
 def _key(step: str, part: Part) -> str:
