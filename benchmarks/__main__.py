@@ -1,7 +1,8 @@
 """`python -m benchmarks`: tables, or one JSON document with `--json`. Takes some minutes; best on an idle machine.
 
 `python -m benchmarks ledger`, `search`, `pipeline`, `queue` and `endurance` measure the ledger, the search cache, whole
-runs, the queue of runs, and whether a process stays as small as it was; each has arguments of its own.
+runs, the queue of runs, and whether a process stays as small as it was; `rollout` counts a guardrail's alarms, false
+and true, by simulation. Each has arguments of its own.
 """
 
 import json
@@ -24,9 +25,17 @@ from benchmarks.imports import ImportCost, imports
 from benchmarks.ledger import main as ledger
 from benchmarks.pipeline import main as pipeline
 from benchmarks.queue import main as queue
+from benchmarks.rollout import main as rollout
 from benchmarks.search import main as search
 
-_OTHERS: Final = {"ledger": ledger, "search": search, "pipeline": pipeline, "queue": queue, "endurance": endurance}
+_OTHERS: Final = {
+    "ledger": ledger,
+    "search": search,
+    "pipeline": pipeline,
+    "queue": queue,
+    "endurance": endurance,
+    "rollout": rollout,
+}
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ class RolloutGuard:
             slow_ratio=rule.latency_ratio,
         )
         self.cache.put(report.flag)
-        reason = rollback_reason(report.new, report.old, rule)
+        reason = rollback_reason(report.new, report.old, rule, report.flag.percentage or 0)
         if reason is not None and report.flag.rolled_back_at is None:
             await self._roll_back(report.flag.epoch, reason)
 
