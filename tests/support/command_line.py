@@ -1,13 +1,16 @@
 """`llm-common` as its users run it: a process with two outputs and an exit code."""
 
+import io
+import logging
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from llm_common.testing import FakeProvider
 
-__all__ = ["answering", "command", "environment", "llm_common", "started"]
+__all__ = ["answering", "command", "environment", "invoked", "llm_common", "started"]
 
 #: A command that calls anybody but loopback fails.
 _GUARDED = "from llm_common.testing import block_network\nfrom llm_common.cli import main\nwith block_network(): main()"
@@ -56,3 +59,25 @@ def started(*arguments: object, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments), env=environment(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def invoked(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run it in this process: the same command, without a second for each start."""
+    from llm_common.cli import main
+
+    logs, out, err, code = logging.getLogger(), io.StringIO(), io.StringIO(), 0
+    handlers, argv, before = list(logs.handlers), sys.argv, dict(os.environ)
+    try:
+        sys.argv = ["llm-common", *map(str, arguments)]
+        os.environ.clear()
+        os.environ.update(environment(**env))
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    finally:
+        logs.handlers, sys.argv = handlers, argv
+        logging.captureWarnings(capture=False)
+        os.environ.clear()
+        os.environ.update(before)
+    return subprocess.CompletedProcess(list(map(str, arguments)), code, out.getvalue(), err.getvalue())
