@@ -22,7 +22,7 @@ from llm_common._text.controls import escape_in_json, visible
 from llm_common._text.redaction import redact
 from llm_common.settings import secrets_of
 
-__all__ = ["escape", "mark", "notes", "results", "route_logs", "write_json", "write_text"]
+__all__ = ["Console", "LogHandler", "escape", "mark", "notes", "results", "route_logs", "write_json", "write_text"]
 
 #: Where there is no terminal there is no edge to wrap at, but a rule should not be endless.
 _PIPED_COLUMNS = 160
@@ -46,8 +46,10 @@ class Console(RichConsole):
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, emoji=False)
-    return console if console.is_terminal else Console(stderr=stderr, emoji=False, width=_PIPED_COLUMNS)
+    console = Console(stderr=stderr, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPED_COLUMNS
+    return console
 
 
 results = _console(stderr=False)
@@ -90,12 +92,17 @@ def route_logs() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter still gets its number
-    handler = _ConsoleHandler(logging.WARNING)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    logging.getLogger().addHandler(LogHandler())
     logging.captureWarnings(capture=True)
 
 
-class _ConsoleHandler(logging.Handler):
+class LogHandler(logging.Handler):
+    """Warnings on standard error, without secrets."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Write it, on one line but for a traceback."""
         notes.print(escape(redact(self.format(record), secrets=secrets_of())), soft_wrap=True)

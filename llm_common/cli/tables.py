@@ -56,8 +56,7 @@ def bar(share: float, columns: int) -> str:
 def write_csv(header: Sequence[str], rows: Iterable[Sequence[object]], *, raw: bool = False) -> None:
     """CSV on standard output. Unless `raw`, a text that a spreadsheet would run as a formula has ' before it."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
+    for row in (header, *rows):
         writer.writerow([_cell(value, raw=raw) for value in row])
 
 
