@@ -5,11 +5,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llm_common.db.functions.rollout import RolloutFlag
 from llm_common.exceptions import ConfigurationError
 from llm_common.rollout.assignment import checked_percentage
 
-__all__ = ["HostSetting", "host_setting", "percentage_in_force", "variables_of"]
+__all__ = ["HostSetting", "host_setting", "variables_of"]
 
 _log = logging.getLogger("llm_common.rollout")
 
@@ -85,10 +84,3 @@ def _is_on(name: str, text: str) -> bool:
     if value not in (*_TRUE, *_FALSE):
         raise ConfigurationError(f"{name}={text!r:.60} is not a switch; use true or false")
     return value in _TRUE
-
-
-def percentage_in_force(flag: RolloutFlag | None, host: HostSetting) -> int:
-    """0 to 100. `flag` is None while the database was never reached: it may have been rolled back, so nobody is in."""
-    if flag is None or host.killed or not flag.enabled or flag.rolled_back_at is not None:
-        return 0
-    return host.percentage if flag.percentage is None else flag.percentage

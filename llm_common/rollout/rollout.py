@@ -7,7 +7,7 @@ answer = await rollout.run_or_fall_back(user_id, new=lambda: analyse(bill), old=
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Self, TypeVar
@@ -17,8 +17,18 @@ from llm_common.db.database import Database, DatabaseSource
 from llm_common.db.functions.rollout import RolloutReport
 from llm_common.exceptions import InvalidInputError
 from llm_common.rollout.arms import NOT_THE_PATHS_FAULT, Arms, cost_usd_of
-from llm_common.rollout.assignment import Unit, checked_percentage, is_in
-from llm_common.rollout.environment import host_setting, percentage_in_force
+from llm_common.rollout.assignment import Unit, checked_percentage
+from llm_common.rollout.constraints import Constraint, Context
+from llm_common.rollout.decision import (
+    Decision,
+    Variant,
+    checked_context,
+    checked_variants,
+    decide,
+    pick_variant,
+    unit_text,
+)
+from llm_common.rollout.environment import host_setting
 from llm_common.rollout.flag_cache import FlagCache
 from llm_common.rollout.guard import FlagStore, RolledBack, RolloutGuard
 from llm_common.rollout.guardrail import Guardrail
@@ -52,9 +62,10 @@ class Rollout:
     `Rollout("flag")` and `Rollout(None, "flag")` work without any database: what is set and recorded, and a rollback,
     then hold within the process, and one warning says so.
 
-    A unit is in by Unleash's hash of `group` (the flag's name unless given) and unit: always the same answer, and a
-    higher percentage only adds units. The flag is read every `ttl` seconds at most; while the database is down
-    the last known state holds, and before it was ever reached everybody gets the old path.
+    `constraints` must all hold for a unit to be in at all; of those that are in, `variants` share by weight which new
+    path each gets. A unit is in by Unleash's hash of `group` (the flag's name unless given) and unit: always the same
+    answer, and a higher percentage only adds units. The flag is read every `ttl` seconds at most; while the database is
+    down the last known state holds, and before it was ever reached everybody gets the old path.
 
     Outcomes are recorded in the background while the percentage is above 0, and judged by `guardrail`. On a rollback
     exactly one process logs it and calls `on_rollback` (sync or async). `cost_of` gives a result's (or error's) cost
@@ -72,6 +83,8 @@ class Rollout:
         percentage_variable: str | None = None,
         environ: Mapping[str, str] | None = None,
         strict: bool = False,
+        constraints: Sequence[Constraint] = (),
+        variants: Sequence[Variant] = (),
         guardrail: Guardrail | None = None,
         ttl: float = 5.0,
         max_shadows: int = 10,
@@ -92,6 +105,8 @@ class Rollout:
             percentage_variable=percentage_variable,
             strict=strict,
         )
+        self._constraints = tuple(constraints)
+        self._variants = checked_variants(variants)
         self._max_shadows = max_shadows
         self._shadow_timeout = shadow_timeout
         self._db = None if db is None else Database.of(db)
@@ -105,27 +120,51 @@ class Rollout:
         self._arms = Arms(flag, self._recorders, cost_of)
         self._shadows: PerLoop[set[asyncio.Task[None]]] = PerLoop(set)
 
-    async def enabled(self, unit: Unit) -> bool:
-        """Whether this unit gets the new path. None and "" never do. Raises nothing of the database's."""
-        return is_in(self._group, unit, await self.percentage())
+    async def enabled(self, unit: Unit, context: Context | None = None) -> bool:
+        """Whether this unit gets the new path. None and "" never do. Raises nothing of the database's.
+
+        `context` is what the `constraints` ask for; without one, only those hold that hold for nobody known.
+        """
+        return (await self._decision(unit, context))[0].is_in
+
+    async def variant(self, unit: Unit, context: Context | None = None) -> str | None:
+        """The name of this unit's variant; None for who gets the old path, and where there are no variants."""
+        decision, _ = await self._decision(unit, context)
+        return pick_variant(self._variants, self._group, unit_text(unit)) if decision.is_in and self._variants else None
+
+    async def explain(self, unit: Unit, context: Context | None = None) -> str:
+        """Which path this unit gets, and why, in one sentence."""
+        return (await self._decision(unit, context))[0].sentence(self._flag, unit_text(unit))
 
     async def percentage(self) -> int:
         """The percentage in force now; 0 while rolled back, paused, killed or unknown."""
         flag = None if self._host.killed else await self._cache.get()
-        return percentage_in_force(flag, self._host)
+        return decide(flag, self._host, self._group, "").percentage
 
-    async def run(self, unit: Unit, new: Callable[[], Awaitable[T]], old: Callable[[], Awaitable[T]]) -> T:
+    async def run(
+        self,
+        unit: Unit,
+        new: Callable[[], Awaitable[T]],
+        old: Callable[[], Awaitable[T]],
+        context: Context | None = None,
+    ) -> T:
         """Run the path that is this unit's, and record how it went. Its errors pass through."""
-        is_new, epoch = await self._decide(unit)
-        return await (self._arms.live("new", new, epoch) if is_new else self._arms.live("old", old, epoch))
+        decision, epoch = await self._decision(unit, context)
+        return await (self._arms.live("new", new, epoch) if decision.is_in else self._arms.live("old", old, epoch))
 
-    async def run_or_fall_back(self, unit: Unit, new: Callable[[], Awaitable[T]], old: Callable[[], Awaitable[T]]) -> T:
+    async def run_or_fall_back(
+        self,
+        unit: Unit,
+        new: Callable[[], Awaitable[T]],
+        old: Callable[[], Awaitable[T]],
+        context: Context | None = None,
+    ) -> T:
         """Like `run`, but where the new path fails the old one answers.
 
         Not after `BudgetExceededError` or `RunCancelledError`: the old path would do what was refused.
         """
-        is_new, epoch = await self._decide(unit)
-        if not is_new:
+        decision, epoch = await self._decision(unit, context)
+        if not decision.is_in:
             return await self._arms.live("old", old, epoch)
         try:
             return await self._arms.live("new", new, epoch)
@@ -142,6 +181,7 @@ class Rollout:
         new: Callable[[], Awaitable[T]],
         old: Callable[[], Awaitable[T]],
         compare: Callable[[T, T], bool] | None = None,
+        context: Context | None = None,
     ) -> T:
         """Answer with the old path; for units that are in, run the new one afterwards, in the background.
 
@@ -149,10 +189,10 @@ class Rollout:
         while `max_shadows` are running. Both results are compared (`compare(old, new)` says whether they agree,
         default `==`); of a difference only digests of the two are recorded.
         """
-        is_new, epoch = await self._decide(unit)
+        decision, epoch = await self._decision(unit, context)
         result = await self._arms.live("old", old, epoch)
         shadows = self._shadows.get()
-        if is_new and epoch is not None and len(shadows) < self._max_shadows:
+        if decision.is_in and epoch is not None and len(shadows) < self._max_shadows:
             run = self._arms.shadow(new, result, compare, epoch, self._shadow_timeout)
             task = asyncio.create_task(run, name=f"rollout {self._flag}: shadow")
             shadows.add(task)
@@ -208,12 +248,12 @@ class Rollout:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _decide(self, unit: Unit) -> tuple[bool, int | None]:
-        """Whether the unit is in, and the epoch of its outcome (None while nobody is in: nothing to compare)."""
+    async def _decision(self, unit: Unit, context: Context | None) -> tuple[Decision, int | None]:
+        """The decision, and the epoch of its outcome (None while nobody is in: nothing to compare)."""
         flag = None if self._host.killed else await self._cache.get()
-        percentage = percentage_in_force(flag, self._host)
-        epoch = flag.epoch if flag is not None and percentage > 0 else None
-        return is_in(self._group, unit, percentage), epoch
+        known = checked_context(context)
+        decision = decide(flag, self._host, self._group, unit_text(unit), self._constraints, known)
+        return decision, flag.epoch if flag is not None and decision.percentage > 0 else None
 
 
 def _checked_name(flag: str | None) -> str:

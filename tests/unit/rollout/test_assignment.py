@@ -14,7 +14,8 @@ from llm_common.db.functions.rollout import ArmOutcome, ArmStats, RolloutFlag
 from llm_common.exceptions import ConfigurationError, DatabaseUnavailableError, InvalidInputError
 from llm_common.rollout import Guardrail
 from llm_common.rollout.assignment import bucket, is_in
-from llm_common.rollout.environment import HostSetting, host_setting, percentage_in_force
+from llm_common.rollout.decision import decide
+from llm_common.rollout.environment import HostSetting, host_setting
 from llm_common.rollout.flag_cache import FlagCache
 from llm_common.rollout.guard import RolloutGuard
 from llm_common.rollout.guardrail import rollback_reason
@@ -164,6 +165,10 @@ def test_the_database_wins_over_the_host_and_a_latch_over_both():
     """kill switch > rollback, pause > database's percentage > host's percentage; unknown is off."""
     host = HostSetting(killed=False, percentage=40)
     rolled_back = RolloutFlag(percentage=50, rolled_back_at=datetime.now(UTC), rollback_reason="slow")
+
+    def percentage_in_force(flag, setting):
+        return decide(flag, setting, FLAG, "u").percentage
+
     assert percentage_in_force(RolloutFlag(), host) == 40
     assert percentage_in_force(RolloutFlag(percentage=10), host) == 10
     assert percentage_in_force(RolloutFlag(percentage=0), host) == 0
