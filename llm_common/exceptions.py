@@ -339,15 +339,24 @@ class RunInProgressError(PipelineError):
 
 
 class DatabaseError(LLMCommonError):
-    """The database refused or failed. `sqlstate` is PostgreSQL's five-character code, if there is one."""
+    """The database refused or failed. `sqlstate` is PostgreSQL's five-character code, if there is one.
 
-    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+    `retryable`: it was away, busy or undid the transaction itself, so that the same may succeed a little later.
+    """
+
+    retryable: bool = False
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, retryable: bool | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class DatabaseUnavailableError(DatabaseError):
-    """The database cannot be reached. Check the URL, and that the server runs."""
+    """The database cannot be reached, or takes nothing now. Check the URL, and that the server runs."""
+
+    retryable = True
 
 
 class MigrationError(DatabaseError):

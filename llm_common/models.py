@@ -3,13 +3,13 @@
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from llm_common._runtime.values import value
-from llm_common.exceptions import BudgetExceededError, InvalidInputError
-from llm_common.money import format_usd, to_nano, to_usd
+from llm_common.exceptions import InvalidInputError
+from llm_common.money import to_nano
 from llm_common.usage import Attempt, Usage
 
 __all__ = [
@@ -30,9 +30,7 @@ __all__ = [
     "Reservation",
     "ToolCall",
     "Usage",
-    "budget_refusal",
     "check_tags",
-    "resets_at",
 ]
 
 T = TypeVar("T")
@@ -238,38 +236,3 @@ class Outcome:
     calls: int = 1
     listed_nano: int | None = None
     answer: str | None = field(default=None, repr=False)
-
-
-def resets_at(window: str, starts: date) -> datetime | None:
-    """When a UTC window that starts on a day gives way to the next; None for one that never does."""
-    if window == "total":
-        return None
-    following = starts + timedelta(days=1 if window == "day" else 31)
-    if window == "month":
-        following = following.replace(day=1)
-    return datetime.combine(following, time(), UTC)
-
-
-def budget_refusal(
-    *,
-    budget: str,
-    limit_nano: int,
-    spent_nano: int,
-    reserved_nano: int,
-    requested_nano: int,
-    resets: datetime | None,
-) -> BudgetExceededError:
-    """The error that says which budget refused, by how much, and until when."""
-    when = f"; it resets at {resets.isoformat()}" if resets else ""
-    return BudgetExceededError(
-        f"budget {budget}: {format_usd(to_usd(limit_nano))} allowed, {format_usd(to_usd(spent_nano))} spent, "
-        f"{format_usd(to_usd(reserved_nano))} reserved, and this call may cost up to "
-        f"{format_usd(to_usd(requested_nano))}{when}. Nothing was sent. "
-        "Raise the budget, lower max_tokens or choose a cheaper model.",
-        budget=budget,
-        limit_usd=to_usd(limit_nano),
-        spent_usd=to_usd(spent_nano),
-        reserved_usd=to_usd(reserved_nano),
-        requested_usd=to_usd(requested_nano),
-        resets_at=resets,
-    )

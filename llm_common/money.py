@@ -4,11 +4,12 @@ Integers survive both transports to the last digit; NUMERIC becomes a float on o
 amount is that of the columns, NUMERIC(18,9): a nano-dollar less than a billion dollars.
 """
 
+from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
 
-from llm_common.exceptions import InvalidInputError
+from llm_common.exceptions import BudgetExceededError, InvalidInputError
 
-__all__ = ["NANO_PER_USD", "billable_nano", "format_usd", "to_nano", "to_usd"]
+__all__ = ["NANO_PER_USD", "billable_nano", "budget_refusal", "format_usd", "to_nano", "to_usd"]
 
 NANO_PER_USD = 1_000_000_000
 _MAX_NANO = 10**18 - 1
@@ -53,6 +54,36 @@ def format_usd(amount: Decimal) -> str:
         return "$0.00"
     digits = 2 if abs(amount) >= 1 else 6 if abs(amount) >= Decimal("1e-6") else 9
     return f"${amount:.{digits}f}"
+
+
+def budget_refusal(
+    *,
+    budget: str,
+    limit_nano: int,
+    spent_nano: int,
+    reserved_nano: int,
+    requested_nano: int,
+    resets_at: datetime | None,
+    seconds_left: float | None = None,
+) -> BudgetExceededError:
+    """The error that says which budget refused, by how much, and until when.
+
+    `seconds_left` until `resets_at` are those of the clock that opens the budget again; None where it is not known.
+    """
+    limit, spent, reserved, requested = map(to_usd, (limit_nano, spent_nano, reserved_nano, requested_nano))
+    when = f"; it resets at {resets_at.isoformat()}" if resets_at else ""
+    return BudgetExceededError(
+        f"budget {budget}: {format_usd(limit)} allowed, {format_usd(spent)} spent, {format_usd(reserved)} reserved, "
+        f"and this call may cost up to {format_usd(requested)}{when}. Nothing was sent. "
+        "Raise the budget, lower max_tokens or choose a cheaper model.",
+        budget=budget,
+        limit_usd=limit,
+        spent_usd=spent,
+        reserved_usd=reserved,
+        requested_usd=requested,
+        resets_at=resets_at,
+        retry_after=seconds_left,
+    )
 
 
 def _beyond_any_bill(amount_usd: object, name: str) -> InvalidInputError:

@@ -2,33 +2,26 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
 
+from llm_common._text.redaction import redact
+from llm_common.db.sqlstates import is_unavailable, may_pass
 from llm_common.exceptions import (
     DatabaseError,
     DatabaseUnavailableError,
     InvalidInputError,
     LLMCommonError,
     MigrationError,
-    PipelineError,
-    RunCancelledError,
-    RunFencedError,
-    RunInProgressError,
 )
-from llm_common.models import budget_refusal
 
-__all__ = ["database_error"]
+__all__ = ["Refusal", "database_error", "not_storable", "register_refusal"]
 
-_RUN_ERRORS: Mapping[str, type[PipelineError]] = {
-    "LC004": PipelineError,
-    "LC005": RunFencedError,
-    "LC006": RunInProgressError,
-    "LC007": RunCancelledError,
-}
-#: Text that JSON or a connection can carry and PostgreSQL cannot store: NUL and unpaired surrogates.
-_NOT_STORABLE = frozenset({"22P05", "22021"})
+#: Makes our error from the message of a SQL function and the JSON of its DETAIL.
+Refusal: TypeAlias = Callable[[str, Mapping[str, Any]], LLMCommonError]
+
+#: NUL and unpaired surrogates, which JSON can carry and PostgreSQL cannot store; and what its encoding lacks.
+_NOT_STORABLE: Final = frozenset({"22P05", "22021"})
 #: Codes (a regular expression), what they are here, and what to say. The first that matches counts.
 _KNOWN: Sequence[tuple[str, type[DatabaseError], str]] = (
     (
@@ -39,22 +32,48 @@ _KNOWN: Sequence[tuple[str, type[DatabaseError], str]] = (
         "(or `await db.migrate()`).",
     ),
     (
+        r"PGRST106",
+        DatabaseError,
+        "{message}: our functions are in schema public. Make the client with that schema, and let Supabase expose it "
+        "(Settings, API, Exposed schemas).",
+    ),
+    (
         r"401|403|PGRST30.",
         DatabaseUnavailableError,
         "Supabase refused the key: {message}. Make the client with the service_role key.",
+    ),
+    (
+        r"402",
+        DatabaseUnavailableError,
+        "Supabase asks for payment: {message}. See to the project's billing; it may be paused or over its quota.",
+    ),
+    (
+        r"429",
+        DatabaseUnavailableError,
+        "Supabase says that too many requests come in: {message}. Send fewer at once, or raise the project's limit.",
+    ),
+    (
+        r"25006",
+        DatabaseUnavailableError,
+        "the database is read-only: {message}. It is a replica, or was set so (Supabase does that when the disk is "
+        "full): connect to the primary, or make room.",
     ),
     (
         r"42501",
         DatabaseError,
         "{message}. Connect as the owner of our tables; with Supabase, use the service_role key.",
     ),
-    (
-        # Connection, login, no such database, too many connections, shutdown; PostgREST's own; a proxy's status.
-        r"08...|28...|3D000|53300|57P0.|PGRST00.|404|5\d\d",
-        DatabaseUnavailableError,
-        "the database is not available: {message}",
-    ),
 )
+
+_refusals: dict[str, Refusal] = {"LC002": lambda message, _: InvalidInputError(message)}
+
+
+def register_refusal(code: str, refusal: Refusal) -> None:
+    """Lets a system bring the error of an SQLSTATE that its own SQL functions raise (`LC...`).
+
+    Called where that system's SQL functions are typed, so whoever calls them gets the error.
+    """
+    _refusals[code] = refusal
 
 
 def database_error(code: str | None, message: str, detail: str | None = None) -> LLMCommonError:
@@ -64,37 +83,44 @@ def database_error(code: str | None, message: str, detail: str | None = None) ->
     """
     code = code or ""
     if code.startswith("LC"):
-        return _business_error(code, message, _read_detail(detail))
+        return _refusal(code, message, _read_detail(detail))
     if code in _NOT_STORABLE:
-        return InvalidInputError("text with a NUL or an unpaired surrogate cannot be stored; remove it first")
+        return not_storable(message)
+    shown = redact(_without_values(code, message))
     for codes, error, text in _KNOWN:
         if re.fullmatch(codes, code):
-            return error(text.format(message=message), sqlstate=code)
-    return DatabaseError(f"the database refused: {_without_values(code, message)}", sqlstate=code or None)
+            return error(text.format(message=shown), sqlstate=code)
+    if is_unavailable(code):
+        return DatabaseUnavailableError(f"the database is not available: {shown}", sqlstate=code)
+    return DatabaseError(f"the database refused: {shown}", sqlstate=code or None, retryable=may_pass(code, message))
 
 
-def _business_error(code: str, message: str, detail: Mapping[str, Any]) -> LLMCommonError:
-    if code == "LC001" and detail:
-        resets = detail.get("resets_at")
-        return budget_refusal(
-            budget=str(detail["budget"]),
-            limit_nano=int(detail["limit_nano"]),
-            spent_nano=int(detail["spent_nano"]),
-            reserved_nano=int(detail["reserved_nano"]),
-            requested_nano=int(detail["requested_nano"]),
-            resets=datetime.fromisoformat(str(resets)) if resets else None,
+def not_storable(message: str = "") -> InvalidInputError:
+    """The error for text that the database cannot hold. `message` is PostgreSQL's, which names the character."""
+    found = re.search(r"(?:0x[0-9a-f]{2}\s?)+", message)
+    lacking = bytes.fromhex(found[0].replace("0x", "")).decode(errors="ignore").strip("\0") if found else ""
+    encodings = re.findall(r"[\"»„“«]\s?([\w-]+)\s?[\"«“”»]", message)  # quoted as in the server's language
+    if lacking and encodings:
+        return InvalidInputError(
+            f"the character {lacking!r} (U+{ord(lacking[0]):04X}) cannot be stored: this database's encoding is "
+            f"{encodings[-1]}. Use a database with encoding UTF8; its encoding cannot be changed later."
         )
-    if code == "LC002":
-        return InvalidInputError(message)
-    if code in _RUN_ERRORS:
-        return _RUN_ERRORS[code](message, run_id=detail.get("run_id"))
+    return InvalidInputError("text with a NUL or an unpaired surrogate cannot be stored; remove it first")
+
+
+def _refusal(code: str, message: str, detail: Mapping[str, Any]) -> LLMCommonError:
+    if code in _refusals:
+        try:
+            return _refusals[code](message, detail)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            pass  # the figures are not those that our function gives: say what there is
     return DatabaseError(message, sqlstate=code)
 
 
 def _read_detail(detail: str | None) -> Mapping[str, Any]:
     try:
         read: object = json.loads(detail or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return cast("dict[str, Any]", read) if isinstance(read, dict) else {}
 

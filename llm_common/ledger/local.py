@@ -9,8 +9,9 @@ from uuid import uuid4
 
 from llm_common._runtime.fork import fork_safe_lock
 from llm_common.exceptions import DatabaseError
-from llm_common.ledger.protocol import budgets_that_bind
-from llm_common.models import Budget, Outcome, PlannedCall, Reservation, budget_refusal, resets_at
+from llm_common.ledger.protocol import budgets_that_bind, resets_at
+from llm_common.models import Budget, Outcome, PlannedCall, Reservation
+from llm_common.money import budget_refusal
 
 __all__ = ["LocalLedger"]
 
@@ -170,13 +171,15 @@ class LocalLedger:
         for (scope, window, starts), limit in limits.items():
             counted = self._windows.get((scope, window, starts), _Window())
             if counted.spent_nano + counted.reserved_nano + more_nano > limit:
+                resets = resets_at(window, starts)
                 raise budget_refusal(
                     budget=f"{scope}/{window}",
                     limit_nano=limit,
                     spent_nano=counted.spent_nano,
                     reserved_nano=counted.reserved_nano,
                     requested_nano=more_nano,
-                    resets=resets_at(window, starts),
+                    resets_at=resets,
+                    seconds_left=None if resets is None else (resets - self._now()).total_seconds(),
                 )
 
     def _grow(self, hold: _Hold, more_nano: int, now: datetime) -> None:

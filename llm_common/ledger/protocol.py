@@ -5,12 +5,13 @@ truth, also for a failed or cancelled call that may have cost something) or `rel
 `CostTracker` is the ledger that records in Postgres, `LocalLedger` the one for processes without a database.
 """
 
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Protocol, runtime_checkable
 
 from llm_common.models import Budget, Outcome, PlannedCall, Reservation
 from llm_common.money import to_nano
 
-__all__ = ["Ledger", "RecordingLedger", "budgets_that_bind"]
+__all__ = ["Ledger", "RecordingLedger", "budgets_that_bind", "resets_at"]
 
 
 class Ledger(Protocol):
@@ -73,6 +74,16 @@ def budgets_that_bind(call: PlannedCall, budgets: tuple[Budget, ...]) -> dict[tu
             limit = to_nano(budget.limit_usd)
             limits[key, budget.window] = min(limit, limits.get((key, budget.window), limit))
     return limits
+
+
+def resets_at(window: str, starts: date) -> datetime | None:
+    """When a UTC window that starts on a day gives way to the next; None for one that never does."""
+    if window == "total":
+        return None
+    following = starts + timedelta(days=1 if window == "day" else 31)
+    if window == "month":
+        following = following.replace(day=1)
+    return datetime.combine(following, time(), UTC)
 
 
 def _scope_keys(call: PlannedCall, budget: Budget) -> list[str]:

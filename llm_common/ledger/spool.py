@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from llm_common.db.transport import Json
 from llm_common.exceptions import DatabaseError
-from llm_common.models import budget_refusal
+from llm_common.money import budget_refusal
 
 __all__ = ["Operation", "Spool", "SpoolLine"]
 
@@ -101,7 +101,7 @@ class Spool:
                     spent_nano=spent,
                     reserved_nano=reserved,
                     requested_nano=wanted.own,
-                    resets=None,
+                    resets_at=None,
                 )
             line = {"operation": "reserve", "id": call_id, "call": dict(call), "covered_nano": wanted.covered_nano}
             self._write(file, {**line, **facts})

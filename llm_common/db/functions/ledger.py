@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
+from llm_common.db.errors import register_refusal
 from llm_common.db.transport import Call, Json
-from llm_common.exceptions import DatabaseError
+from llm_common.exceptions import BudgetExceededError, DatabaseError
 from llm_common.models import BudgetWindow, CostMetrics, Outcome, PlannedCall
-from llm_common.money import to_nano, to_usd
+from llm_common.money import budget_refusal, to_nano, to_usd
 
 __all__ = [
     "BudgetAlert",
@@ -368,3 +369,20 @@ def _usd(fields: Mapping[str, Json], name: str) -> Decimal:
 
 def _usd_or_none(fields: Mapping[str, Json], name: str) -> Decimal | None:
     return None if fields.get(name) is None else _usd(fields, name)
+
+
+def _refusal(_message: str, detail: Mapping[str, Any]) -> BudgetExceededError:
+    """LC001. `resets_in` are seconds by the database's clock, which opens the budget again."""
+    resets, seconds = detail["resets_at"], detail.get("resets_in")
+    return budget_refusal(
+        budget=str(detail["budget"]),
+        limit_nano=int(detail["limit_nano"]),
+        spent_nano=int(detail["spent_nano"]),
+        reserved_nano=int(detail["reserved_nano"]),
+        requested_nano=int(detail["requested_nano"]),
+        resets_at=datetime.fromisoformat(str(resets)) if resets else None,
+        seconds_left=None if seconds is None else float(seconds),
+    )
+
+
+register_refusal("LC001", _refusal)

@@ -7,9 +7,16 @@ from decimal import Decimal
 from typing import Any, Literal, cast
 from uuid import UUID
 
+from llm_common.db.errors import register_refusal
 from llm_common.db.functions.comparison import PipelineFigures, pipeline_figures
 from llm_common.db.transport import Call, Json
-from llm_common.exceptions import InvalidInputError
+from llm_common.exceptions import (
+    InvalidInputError,
+    PipelineError,
+    RunCancelledError,
+    RunFencedError,
+    RunInProgressError,
+)
 from llm_common.money import to_usd
 
 __all__ = [
@@ -322,3 +329,13 @@ def checked_run_id(text: str) -> str:
 def moment(text: str) -> datetime:
     """A time out of JSON, in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _register(code: str, kind: type[PipelineError]) -> None:
+    register_refusal(code, lambda message, detail: kind(message, run_id=detail.get("run_id")))
+
+
+_register("LC004", PipelineError)
+_register("LC005", RunFencedError)
+_register("LC006", RunInProgressError)
+_register("LC007", RunCancelledError)

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from llm_common.db.errors import database_error
+from llm_common.db.errors import database_error, register_refusal
+from llm_common.db.functions import ledger, runs
 from llm_common.exceptions import (
     BudgetExceededError,
     DatabaseError,
@@ -19,6 +20,8 @@ from llm_common.exceptions import (
     RunInProgressError,
 )
 
+#: They bring the errors of their own codes.
+SYSTEMS = (ledger, runs)
 _REFUSAL = {
     "budget": "project day",
     "limit_nano": 10_000_000_000,
@@ -26,6 +29,7 @@ _REFUSAL = {
     "reserved_nano": 500_000_001,
     "requested_nano": 600_000_000,
     "resets_at": "2026-11-22T00:00:00+00:00",
+    "resets_in": 90.5,
 }
 
 
@@ -39,6 +43,7 @@ def test_a_budget_refusal_has_every_figure() -> None:
     assert error.reserved_usd == Decimal("0.500000001")
     assert error.requested_usd == Decimal("0.6")
     assert error.resets_at == datetime(2026, 11, 22, tzinfo=UTC)
+    assert error.retry_after == 90.5
 
 
 def test_a_total_never_resets() -> None:
@@ -48,7 +53,13 @@ def test_a_total_never_resets() -> None:
     assert error.resets_at is None
 
 
-@pytest.mark.parametrize("detail", [None, "", "not JSON", "[1]", "{}"])
+@pytest.mark.parametrize(
+    "detail",
+    [None, "", "not JSON", "[1]", "{}", '{"budget": "b"}', json.dumps({**_REFUSAL, "limit_nano": [1]})]
+    + [json.dumps({**_REFUSAL, name: "x"}) for name in _REFUSAL if name != "budget"]
+    + ["[" * 100_000],
+    ids=range(len(_REFUSAL) + 7),
+)
 def test_a_refusal_without_its_figures_is_still_an_error(detail: str | None) -> None:
     """A detail that cannot be read does not turn a refusal into an accident of ours."""
     error = database_error("LC001", "no more", detail)
@@ -85,6 +96,16 @@ def test_a_refusal_without_its_figures_is_still_an_error(detail: str | None) -> 
         ("PGRST116", DatabaseError),
         ("", DatabaseError),
         (None, DatabaseError),
+        ("25006", DatabaseUnavailableError),
+        ("53100", DatabaseUnavailableError),
+        ("429", DatabaseUnavailableError),
+        ("402", DatabaseUnavailableError),
+        ("401", DatabaseUnavailableError),
+        ("PGRST106", DatabaseError),
+        ("40001", DatabaseError),
+        ("55P03", DatabaseError),
+        ("54000", DatabaseError),
+        ("LC099", DatabaseError),
     ],
 )
 def test_each_code_has_its_error(code: str | None, expected: type[Exception]) -> None:
@@ -126,3 +147,80 @@ def test_detail_stays_out_of_messages() -> None:
 def test_braces_in_a_message_are_text() -> None:
     """A message that looks like a template is not one."""
     assert "{oops}" in str(database_error("42P01", 'relation "{oops}" does not exist'))
+
+
+PASSING = ["08000", "08006", "08P01", "25006", "25P03", "40001", "40003", "40P01", "53000", "53100", "53200", "53300",
+           "53400", "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "58030", "429", "500", "503",
+           "PGRST001"]  # fmt: skip
+FINAL = ["22P02", "23505", "23514", "42501", "42601", "42883", "42P01", "0A000", "P0001", "XX000", "LC001", "LC003",
+         "54001", "54023", "PGRST202", "PGRST106", "", "40002", "25001"]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", PASSING)
+def test_what_passes_may_be_tried_again(code: str) -> None:
+    """It is told apart from what is the same the next time, whichever transport brought it."""
+    error = database_error(code, "what it said")
+    assert isinstance(error, DatabaseError)
+    assert error.retryable
+
+
+@pytest.mark.parametrize("code", FINAL)
+def test_what_does_not_pass_is_final(code: str) -> None:
+    """A statement that is wrong, or refused by our own functions, is not sent again."""
+    assert not getattr(database_error(code, "what it said"), "retryable", False)
+
+
+@pytest.mark.parametrize(
+    ("message", "passes"),
+    [
+        ("total size of jsonb array elements exceeds the maximum of 268435455 bytes", False),
+        ("row is too big", False),
+        (
+            "database is not accepting commands that assign new transaction IDs to avoid wraparound data loss in "
+            'database "d"',
+            True,
+        ),
+        ('multixact "members" limit exceeded', True),
+    ],
+)
+def test_a_limit_passes_by_its_cause(message: str, passes: bool) -> None:
+    """Transaction ids come back by a vacuum; a value that is too large stays so."""
+    error = database_error("54000", message)
+    assert isinstance(error, DatabaseError)
+    assert error.retryable is passes
+
+
+def test_a_system_brings_its_own_errors() -> None:
+    """Without a change here."""
+    register_refusal("LC098", lambda message, detail: ValueError(message, detail["what"]))  # type: ignore[arg-type, return-value]
+    assert repr(database_error("LC098", "no", '{"what": 3}')) == "ValueError('no', 3)"
+    assert type(database_error("LC098", "no", "{}")) is DatabaseError
+
+
+@pytest.mark.parametrize(
+    ("message", "character"),
+    [
+        (
+            'character with byte sequence 0xe2 0x82 0xac in encoding "UTF8" has no equivalent in encoding "LATIN1"',
+            "'€'",
+        ),
+        ("Zeichen mit Byte-Folge 0xf0 0x9f 0x99 0x82 in Kodierung »UTF8« hat keine in »LATIN1«", "'🙂'"),
+        ('invalid byte sequence for encoding "UTF8": 0x00', None),
+        ("unsupported Unicode escape sequence", None),
+    ],
+)
+def test_the_character_that_the_encoding_lacks_is_named(message: str, character: str | None) -> None:
+    """And what a database's encoding lacks is not taken for a NUL."""
+    error = database_error("22P05", message)
+    assert isinstance(error, InvalidInputError)
+    assert ("NUL" in str(error)) is (character is None)
+    if character:
+        assert character in str(error)
+        assert "LATIN1" in str(error)
+
+
+def test_no_secret_of_a_message_is_shown() -> None:
+    """Whatever the server quotes."""
+    secret = "postgresql://app:hunter2@db.example/d"
+    assert "hunter2" not in str(database_error("08001", f"could not connect to {secret}"))
+    assert "hunter2" not in str(database_error("XX000", f"password=hunter2 in {secret}"))

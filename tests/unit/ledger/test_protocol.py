@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common.ledger.protocol import budgets_that_bind
-from llm_common.models import Budget, PlannedCall, budget_refusal, resets_at
+from llm_common.ledger.protocol import budgets_that_bind, resets_at
+from llm_common.models import Budget, PlannedCall
+from llm_common.money import budget_refusal
 
 _CALL = PlannedCall(
     kind="chat",
@@ -90,7 +91,7 @@ def test_a_refusal_says_what_to_know_and_what_to_do():
         spent_nano=4 * 10**9,
         reserved_nano=750_000_000,
         requested_nano=300_000_000,
-        resets=resets,
+        resets_at=resets,
     )
     assert (error.budget, error.limit_usd, error.spent_usd) == ("user:ann/month", Decimal(5), Decimal(4))
     assert (error.reserved_usd, error.requested_usd, error.resets_at) == (Decimal("0.75"), Decimal("0.3"), resets)
