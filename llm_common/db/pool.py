@@ -44,6 +44,8 @@ class Pool:
             connection = await self._idle_connection() or await self._open()
             try:
                 yield connection
+                if connection.info.transaction_status is TransactionStatus.INTRANS:
+                    await connection.commit()
             finally:
                 await self._give_back(connection)
         finally:

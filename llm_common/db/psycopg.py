@@ -6,21 +6,31 @@ a transaction-mode pooler.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, Connection, sql
+from psycopg import AsyncConnection, Connection, IsolationLevel, sql
 from psycopg.rows import TupleRow, tuple_row
 
+from llm_common._runtime.fork import after_fork_in_child
 from llm_common._runtime.per_loop import PerLoop
-from llm_common.db.dsn import describe, with_defaults
-from llm_common.db.errors import database_error
+from llm_common._text.redaction import Secret, presentable
+from llm_common.db.dsn import describe, pinned, shown, with_defaults
+from llm_common.db.errors import database_error, not_storable
 from llm_common.db.pool import Pool
+from llm_common.db.session_settings import READ_SETTINGS, is_read_committed, objection
 from llm_common.db.transport import Execute, Json
-from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, InvalidInputError, LLMCommonError
+from llm_common.exceptions import (
+    ConfigurationError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    InvalidInputError,
+    LLMCommonError,
+)
 
 if TYPE_CHECKING:
     # Only a host that passes its pool needs to have it installed.
@@ -34,6 +44,8 @@ _Lend = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
 # One encoder for all: `json.dumps` makes one for each value.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
+#: What poolers say of settings in the startup packet that they do not know.
+_REFUSES_OPTIONS: Final = re.compile(r"startup parameter|unrecognized configuration parameter", re.IGNORECASE)
 #: Each has a procedure `..._early`, which takes and answers the same: migrations/20261201000100_ledger.sql.
 _COMMITTING_EARLY = frozenset({"reserve_cost", "settle_cost"})
 
@@ -44,6 +56,10 @@ class DsnTransport:
     def __init__(self, dsn: Callable[[], Awaitable[str]]) -> None:
         self._dsn = dsn
         self._pools = PerLoop(lambda: Pool(self._connect), Pool.aclose)
+        #: A transaction pooler refuses the settings that we would pin, or leaves them out.
+        self._takes_options = True
+        #: None until the first connection said so. Where the default is another, each call begins a transaction.
+        self._read_committed: bool | None = None
 
     async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
         return await _call(self._pools.get().connection, function, arguments)
@@ -55,47 +71,108 @@ class DsnTransport:
         await self._pools.aclose()
 
     async def _connect(self) -> AsyncConnection[TupleRow]:
-        dsn = await self._dsn()
-        try:
-            return await AsyncConnection.connect(with_defaults(dsn), autocommit=True, prepare_threshold=None)
-        except psycopg.OperationalError as error:
+        dsn = Secret(await self._dsn())
+        opened = await self._open(dsn)
+        # Raised here: further in, there are variables with the password.
+        if isinstance(opened, psycopg.OperationalError):
             raise DatabaseUnavailableError(
-                f"cannot connect to {describe(dsn)}: {str(error).strip()}. Check host, port, user, password and "
+                f"cannot connect to {describe(dsn)}: {shown(dsn, str(opened))}. Check host, port, user, password and "
                 "database name of the URL (DATABASE_URL), and that the server runs.",
-                sqlstate=error.sqlstate,
-            ) from None
+                sqlstate=opened.sqlstate,
+            )
+        try:
+            await self._settle_isolation(opened)
+        except BaseException:
+            await opened.close()
+            raise
+        return opened
+
+    async def _open(self, dsn: str) -> AsyncConnection[TupleRow] | psycopg.OperationalError:
+        options = pinned(dsn) if self._takes_options else None
+        if options is not None:
+            opened = await _opened(options)
+            if not isinstance(opened, psycopg.OperationalError) or not _REFUSES_OPTIONS.search(str(opened)):
+                return opened
+        self._takes_options = False
+        return await _opened(with_defaults(dsn))
+
+    async def _settle_isolation(self, connection: AsyncConnection[TupleRow]) -> None:
+        if self._read_committed is None:
+            row = await (await connection.execute(READ_SETTINGS)).fetchone()
+            self._read_committed = row is not None and is_read_committed(row)
+        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+        await connection.set_autocommit(self._read_committed)
 
 
-class AsyncPoolTransport:
+class _HostPool:
+    """What a host's pool of either kind has in common: it is looked at once, and belongs to one process."""
+
+    def __init__(self) -> None:
+        self._checked = False
+        self._inherited = False
+        after_fork_in_child(self, _HostPool.leave_to_parent)
+
+    def leave_to_parent(self) -> None:
+        """Its connections, if it has any, are the parent's, and its threads are not here."""
+        self._inherited, self._checked = self._inherited or self._checked, False
+
+    def refuse_inherited(self) -> None:
+        if self._inherited:
+            raise ConfigurationError(
+                "this pool was used before the process was forked, so its connections are the parent's. Make pool and "
+                "Database in each process, such as in gunicorn's post_fork or Celery's worker_process_init; or pass "
+                "the URL: then we open connections of our own."
+            )
+
+    def judge(self, row: TupleRow | None) -> None:
+        """Takes in the row of `READ_SETTINGS`. Raises `ConfigurationError`."""
+        if row is not None and (error := objection(row)) is not None:
+            raise error
+        self._checked = True
+
+
+class AsyncPoolTransport(_HostPool):
     """The host's `AsyncConnectionPool`: used as it is, opened and closed by the host."""
 
     def __init__(self, pool: "AsyncConnectionPool[AsyncConnection[Any]]") -> None:
+        super().__init__()
         self._pool = pool
 
     async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
-        return await _call(self._pool.connection, function, arguments)
+        return await _call(self._pool.connection if self._checked else self._lend, function, arguments)
 
     def transaction(self) -> AbstractAsyncContextManager[Execute]:
-        return _transaction(self._pool.connection)
+        return _transaction(self._lend)
 
     async def aclose(self) -> None:
         """Leaves the pool to the host."""
 
+    @asynccontextmanager
+    async def _lend(self) -> AsyncGenerator[AsyncConnection[Any]]:
+        self.refuse_inherited()
+        async with self._pool.connection() as connection:
+            if not self._checked:
+                cursor = connection.cursor(row_factory=tuple_row)
+                await cursor.execute(READ_SETTINGS, prepare=False)
+                self.judge(await cursor.fetchone())
+            yield connection
 
-class SyncPoolTransport:
+
+class SyncPoolTransport(_HostPool):
     """The host's `ConnectionPool`: used on threads, so that the event loop goes on.
 
     A call that was cancelled while its statement runs completes in the background.
     """
 
     def __init__(self, pool: "ConnectionPool[Connection[Any]]") -> None:
+        super().__init__()
         self._pool = pool
 
     async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
         return await asyncio.to_thread(self._call, function, tuple(arguments), _parameters(arguments))
 
     def _call(self, function: str, names: tuple[str, ...], parameters: Mapping[str, str | None]) -> Json:
-        with _our_errors(), self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+        with _our_errors(), self._lend() as connection, connection.cursor(row_factory=tuple_row) as cursor:
             query = _statement(connection, function, names)
             return _only_value(cursor.execute(query, parameters, prepare=False).fetchone())
 
@@ -103,7 +180,7 @@ class SyncPoolTransport:
     async def transaction(self) -> AsyncGenerator[Execute]:
         held = ExitStack()
         with _our_errors():
-            connection = await asyncio.to_thread(held.enter_context, self._pool.connection())
+            connection = await asyncio.to_thread(held.enter_context, self._lend())
             await asyncio.to_thread(held.enter_context, connection.transaction())
 
             async def execute(query: bytes, parameters: Sequence[str]) -> list[TupleRow]:
@@ -118,6 +195,22 @@ class SyncPoolTransport:
 
     async def aclose(self) -> None:
         """Leaves the pool to the host."""
+
+    @contextmanager
+    def _lend(self) -> Generator[Connection[Any]]:
+        self.refuse_inherited()
+        with self._pool.connection() as connection:
+            if not self._checked:
+                with connection.cursor(row_factory=tuple_row) as cursor:
+                    self.judge(cursor.execute(READ_SETTINGS, prepare=False).fetchone())
+            yield connection
+
+
+async def _opened(conninfo: str) -> AsyncConnection[TupleRow] | psycopg.OperationalError:
+    try:
+        return await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+    except psycopg.OperationalError as error:
+        return error.with_traceback(None)
 
 
 async def _call(lend: _Lend, function: str, arguments: Mapping[str, Json]) -> Json:
@@ -198,15 +291,15 @@ def _our_errors() -> Generator[None]:
     except psycopg.Error as error:
         # Not chained: what psycopg prints has the DETAIL with the values in it.
         raise _translated(error) from None
-    except UnicodeEncodeError:
-        raise database_error("22021", "") from None
+    except UnicodeError:
+        raise not_storable() from None
 
 
 def _translated(error: psycopg.Error) -> LLMCommonError:
     if error.sqlstate:
         return database_error(error.sqlstate, error.diag.message_primary or "", error.diag.message_detail)
     if isinstance(error, psycopg.DataError):  # raised before sending, for text with a NUL
-        return database_error("22021", "")
+        return not_storable()
     if isinstance(error, psycopg.OperationalError):
-        return DatabaseUnavailableError(f"the connection to the database failed: {str(error).strip()}")
-    return DatabaseError(f"the database driver failed: {type(error).__name__}: {error}")
+        return DatabaseUnavailableError(f"the connection to the database failed: {presentable(str(error))}")
+    return DatabaseError(f"the database driver failed: {type(error).__name__}: {presentable(str(error))}")

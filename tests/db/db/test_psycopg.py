@@ -310,7 +310,19 @@ async def test_a_failed_connection_does_not_take_a_slot(empty_dsn: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://u:my-secret@h/d?ssl=require", "my-secret", "postgres://h:port my-secret/"]
+    "url",
+    [
+        "my-secret",
+        "postgres://h:port my-secret/",
+        "postgresql://u:my/my-secret@h:5432/d",
+        "postgresql://u:1/my-secret@h:5432/d",
+        "postgresql://u:my@my-secret@h:5432/d",
+        "postgresql://u:/my-secret@h/d",
+        "postgresql://u:1/d?my-secret=1@h/d",
+        "postgresql://u:%zzmy-secret@h/d",
+        "host=h password=x my-secret=1",
+        "mysql://u:my-secret@h/d",
+    ],
 )
 def test_a_url_that_cannot_be_read_is_not_quoted(url: str) -> None:
     """The error shows what a URL looks like, not this one."""

@@ -10,12 +10,14 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
@@ -108,6 +110,25 @@ async def test_the_ledger(pooled: Database, dsn: str):
     assert await tracker.expire() == 1
     assert rows(dsn, b"SELECT DISTINCT reserved_nano FROM budget_windows") == [(0,)]
     assert rows(dsn, b"SELECT * FROM check_cost_ledger('p')") == []
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
+async def test_a_database_with_another_isolation(pooled_dsn: str, dsn: str, isolation: str):
+    """The pooler takes no settings when a connection is opened, so each call says how its transaction is to be."""
+    alter = sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = {}")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(alter.format(sql.Identifier(connection.info.dbname), sql.Literal(isolation)))
+    async with Database.connect(pooled_dsn) as db:
+        assert await db.migrate() == []
+        tracker = CostTracker(db, "1", project="p")
+
+        async def pair() -> None:
+            await tracker.settle(await tracker.reserve(CALL), OUTCOME)
+
+        await asyncio.gather(*(pair() for _ in range(30)))
+        with pytest.raises(BudgetExceededError):
+            await CostTracker(db, "0.000000001", project="p").reserve(CALL)
+    assert rows(dsn, b"SELECT count(*), sum(cost_usd) FROM cost_tracking") == [(30, Decimal("0.0000018"))]
 
 
 async def test_a_pool_of_the_host_that_prepares_statements(pooled_dsn: str):
