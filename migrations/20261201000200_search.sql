@@ -406,7 +406,7 @@ LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                'url', b.url, 'title', b.title, 'published', b.published, 'score', b.score,
                'snippet', pg_catalog.ts_headline('pg_catalog.english', pg_catalog.left(b.content, 250000), b.words,
-                              'StartSel="", StopSel="", MaxFragments=2, MaxWords=60, MinWords=20, FragmentDelimiter=" … "')
+                              'StartSel="", StopSel="", MaxFragments=2, MaxWords=60, MinWords=20, FragmentDelimiter=" ... "')
            ) ORDER BY b.score DESC, b.url), '[]')
       FROM best b
 $$;
