@@ -20,7 +20,7 @@ from llm_common.testing.wire import Answer, ChatRequest, SearchRequest, text_of
 __all__ = ["answer_chat", "answer_search"]
 
 _SOURCE: Final = re.compile(r'<source id="([^"]*)" title="([^"]*)" url="([^"]*)">\n(.*?)\n</source>', re.DOTALL)
-_JURISDICTION: Final = re.compile(r"jurisdiction ([^.\n]+)\.")
+_JURISDICTION: Final = re.compile(r"jurisdiction <context>([^<\n]+)</context>")
 _MARKERS: Final = re.compile(r"^(?:SEC(?:TION|\.)\s*\d+\.?|§\s*[\d.]+|\(\w{1,3}\)|\d+\.|[•*-])\s*")
 _SENTENCE_END: Final = re.compile(r"(?<=[a-z0-9%)\]][.;])\s+(?=[A-Z(])")
 _MONEY: Final = re.compile(r"\$\s?(\d[\d,]*(?:\.\d+)?)(?:\s+(thousand|million|billion))?")

@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common._text.delimiting import escape_tags, source_block
+from llm_common._text.delimiting import escape_tags, inline_block, source_block
+from tests.support.attacks import ATTACKS
 
 
 @given(title=st.text(), url=st.text(), text=st.text())
@@ -23,3 +24,13 @@ def test_a_title_stays_within_its_attribute():
 def test_what_is_no_tag_stays_as_it_is():
     """A quote can be found again: only the sign that could be a tag is changed."""
     assert escape_tags('5 > 3 & "so" < on') == '5 > 3 & "so" \u2039 on'
+
+
+@given(text=st.text() | st.sampled_from(ATTACKS))
+def test_a_name_is_one_line_in_its_own_tags(text):
+    """A name cannot end its tags, and cannot begin a line that looks like a task."""
+    block = inline_block("subject", text)
+    assert block.count("<") == 2
+    assert len(block.splitlines()) == 1
+    assert block.startswith("<subject>")
+    assert block.endswith("</subject>")

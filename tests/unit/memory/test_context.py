@@ -1,5 +1,6 @@
 """What a model is shown of a conversation, and what is refused before anything is written."""
 
+import re
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from llm_common.db.functions.conversations import Backlog, BacklogMessage, Conte
 from llm_common.exceptions import InvalidInputError
 from llm_common.memory.context import context_messages, fit
 from llm_common.memory.summary import summary_messages
+from tests.support.attacks import ATTACKS
 
 # Nothing listens there: whatever gets as far as the database fails otherwise than expected here.
 NOWHERE = "postgresql://127.0.0.1:1/none"
@@ -145,3 +147,13 @@ async def test_arguments_are_checked_before_the_database():
         with pytest.raises(InvalidInputError):
             await call
     assert await memory.recall("  ") == []
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_attack_leaves_its_fence(attack):
+    """Whatever tools, summaries and pages say, the only tags in the notes are those that we wrote."""
+    shown = context_messages(Context(attack, (said("tool", attack),)), attack)
+    texts = [message["content"] for message in shown]
+    tags = [tag for text in texts for tag in re.findall(r"<[^>\n]*>", text)]
+    assert tags == ["<summary>", "</summary>", "<page>", "</page>", "<tool_result>", "</tool_result>"]
+    assert sum(text.count("<") for text in texts) == len(tags)

@@ -99,7 +99,7 @@ def test_the_prompts_have_the_words_of_the_spec() -> None:
     """Role, task, document and claims are the spec's; a name with braces is only a name."""
     research, draft = research_prompt(context()), generate_prompt(context())
     assert research[0]["content"].startswith("You read tax rules.")
-    assert "Task: Tax {Code} in New Avalon?" in research[1]["content"]
+    assert "Task: <subject>Tax {Code}</subject> in <context>New Avalon</context>?" in research[1]["content"]
     assert '<source id="LAW" title="Tax {Code}"' in draft[1]["content"]
     assert "leave claims empty" in draft[1]["content"]
 
