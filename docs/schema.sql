@@ -212,27 +212,38 @@ CREATE FUNCTION public.budget_starts(of_window text, on_day date) RETURNS date
 $$;
 
 CREATE FUNCTION public.budget_status(project text, limits jsonb DEFAULT '[]'::jsonb) RETURNS jsonb
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 DECLARE
     today date := public.cost_day(project, pg_catalog.now());
 BEGIN
-    PERFORM public.cost_gate(project);
-    PERFORM public.budget_open(project, today, limits);
-    UPDATE public.budget_windows w SET limit_nano = l.limit_nano
-    FROM pg_catalog.jsonb_to_recordset(limits) l(scope text, "window" text, limit_nano bigint)
-    WHERE w.project = budget_status.project AND w.scope = l.scope AND w."window" = l."window"
-        AND w.starts = public.budget_starts(l."window", today) AND w.limit_nano IS DISTINCT FROM l.limit_nano;
     RETURN (
+        WITH given AS (
+            SELECT l.scope, l."window", l.limit_nano
+              FROM pg_catalog.jsonb_to_recordset(limits) l(scope text, "window" text, limit_nano bigint)
+        ), opened AS (
+            SELECT w.scope, w."window", w.starts, coalesce(g.limit_nano, w.limit_nano) AS limit_nano, w.spent_nano,
+                   w.reserved_nano, w.over_nano
+              FROM public.budget_windows w LEFT JOIN given g ON g.scope = w.scope AND g."window" = w."window"
+             WHERE w.project = budget_status.project AND w.starts = public.budget_starts(w."window", today)
+        ), unopened AS (
+            SELECT n.scope, n."window", public.budget_starts(n."window", today) AS starts, max(n.limit_nano) AS limit_nano
+              FROM (SELECT * FROM given
+                    UNION ALL VALUES ('project', 'day', NULL::bigint), ('project', 'month', NULL)) n
+             WHERE NOT EXISTS (SELECT FROM opened o WHERE o.scope = n.scope AND o."window" = n."window")
+             GROUP BY n.scope, n."window"
+        )
         SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(status)), '[]') FROM (
-            SELECT w.scope, w."window", w.starts, w.limit_nano, w.spent_nano, w.reserved_nano, w.over_nano,
-                public.budget_resets_at(w.project, w."window", w.starts) AS resets_at
-            FROM public.budget_windows w
-            WHERE w.project = budget_status.project AND w.starts = public.budget_starts(w."window", today)
-            ORDER BY w.scope <> 'project',
-                (w.spent_nano + w.reserved_nano)::numeric / nullif(w.limit_nano, 0) DESC NULLS LAST, w.scope, w."window"
-            LIMIT 500) status);
+            SELECT every.*, public.budget_resets_at(project, every."window", every.starts) AS resets_at
+              FROM (SELECT * FROM opened
+                    UNION ALL
+                    SELECT u.*, truth.spent_nano, truth.reserved_nano, truth.over_nano FROM unopened u
+                     CROSS JOIN LATERAL public.budget_truth(project, u.scope, u."window", u.starts) truth) every
+             ORDER BY every.scope <> 'project',
+                (every.spent_nano + every.reserved_nano)::numeric / nullif(every.limit_nano, 0) DESC NULLS LAST,
+                every.scope, every."window"
+             LIMIT 500) status);
 END $$;
 
 CREATE FUNCTION public.budget_truth(of_project text, of_scope text, of_window text, of_starts date, OUT spent_nano bigint, OUT over_nano bigint, OUT reserved_nano bigint) RETURNS record
@@ -255,11 +266,11 @@ BEGIN
         SELECT sum(u.cost_nano), sum(u.over_nano) INTO spent_nano, over_nano FROM public.cost_daily_users u
         WHERE u.project = of_project AND u.user_id = value AND u.day >= of_starts AND u.day < ends;
     WHEN 'run' THEN
-        SELECT public.cost_nano(sum(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
+        SELECT sum(public.cost_nano(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
         FROM public.cost_tracking c
         WHERE c.project = of_project AND c.run_id = value AND c.day >= of_starts AND c.day < ends;
     WHEN 'tag' THEN
-        SELECT public.cost_nano(sum(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
+        SELECT sum(public.cost_nano(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
         FROM public.cost_tracking c
         WHERE c.project = of_project AND c.tags <> '{}'::jsonb AND c.tags @> pair
             AND c.day >= of_starts AND c.day < ends;
@@ -290,7 +301,7 @@ BEGIN
                     coalesce(sum(t.calls) FILTER (WHERE t.status <> 'ok'), 0) AS failed,
                     coalesce(sum(t.calls) FILTER (WHERE t.kind = 'cache_hit'), 0) AS cache_hits,
                     sum(t.tokens_used) AS tokens,
-                    public.cost_nano(sum(t.cost_usd)) AS cost_nano, sum(public.cost_over(t)) AS over_nano
+                    sum(public.cost_nano(t.cost_usd)) AS cost_nano, sum(public.cost_over(t)) AS over_nano
                 FROM public.cost_tracking t WHERE t.project = check_cost_ledger.project AND t.day >= since
                 GROUP BY 1, 2, 3, 4
             ) t CROSS JOIN LATERAL (
@@ -313,7 +324,7 @@ BEGIN
                     coalesce(sum(t.calls) FILTER (WHERE t.status <> 'ok'), 0) AS failed,
                     coalesce(sum(t.calls) FILTER (WHERE t.kind = 'cache_hit'), 0) AS cache_hits,
                     sum(t.tokens_used) AS tokens,
-                    public.cost_nano(sum(t.cost_usd)) AS cost_nano, sum(public.cost_over(t)) AS over_nano
+                    sum(public.cost_nano(t.cost_usd)) AS cost_nano, sum(public.cost_over(t)) AS over_nano
                 FROM public.cost_tracking t
                 WHERE t.project = check_cost_ledger.project AND t.day >= since AND t.user_id IS NOT NULL
                 GROUP BY 1, 2
@@ -424,7 +435,8 @@ BEGIN
          WHERE l.held_until <= pg_catalog.clock_timestamp() ORDER BY l.cache_key FOR UPDATE SKIP LOCKED));
     DELETE FROM public.web_search_cache x WHERE x.cache_key = ANY (ARRAY(
         SELECT c.cache_key FROM public.web_search_cache c
-         WHERE greatest(c.fresh_until, c.stale_until) <= pg_catalog.clock_timestamp()
+         WHERE greatest(c.fresh_until, c.stale_until, CASE c.provider WHEN '' THEN c.cached_at + INTERVAL '1 day' END)
+               <= pg_catalog.clock_timestamp()
          ORDER BY c.cache_key FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     RETURN deleted;
@@ -566,7 +578,8 @@ CREATE FUNCTION public.conversation_context(owner text, on_page text, newest int
               FROM public.conversations c
              WHERE c.user_id = owner AND c.seq IN (
                    SELECT w.seq FROM public.conversations w
-                    WHERE w.user_id = owner AND (on_page IS NULL OR w.page IS NULL OR w.page = on_page)
+                    WHERE w.user_id = owner AND w.content <> ''
+                          AND (on_page IS NULL OR w.page IS NULL OR w.page = on_page)
                     ORDER BY w.seq DESC LIMIT newest)
         ), '[]'))
 $$;
@@ -619,6 +632,19 @@ CREATE FUNCTION public.conversation_history(owner text, newest integer, before_i
             ORDER BY w.seq DESC LIMIT newest)
 $$;
 
+CREATE FUNCTION public.conversation_host_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+BEGIN
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.user_id := coalesce(NEW.user_id, '');
+    NEW.role := coalesce(NEW.role, 'user');
+    NEW.content := coalesce(NEW.content, '');
+    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.clock_timestamp());
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION public.conversation_lock(owner text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
@@ -633,7 +659,7 @@ CREATE FUNCTION public.conversation_recall(owner text, query text, at_most integ
 DECLARE
     lexemes text[] := pg_catalog.tsvector_to_array(pg_catalog.to_tsvector('pg_catalog.simple', query));
     quoted text[] := ARRAY(
-        SELECT '''' || pg_catalog.replace(pg_catalog.replace(l, '\', '\\'), '''', '''''') || ''''
+        SELECT '''' || pg_catalog.replace(pg_catalog.replace(l, E'\\', E'\\\\'), '''', '''''') || ''''
           FROM pg_catalog.unnest(lexemes) AS l);
     any_word tsquery := pg_catalog.array_to_string(quoted, ' | ')::tsquery;
     all_words tsquery := pg_catalog.websearch_to_tsquery('pg_catalog.simple', query);
@@ -660,17 +686,19 @@ CREATE FUNCTION public.conversation_save(owner text, said_by text, said text, on
     SET search_path TO ''
     AS $$
 DECLARE
-    new_id bigint;
+    new_seq bigint;
 BEGIN
-    IF pg_catalog.octet_length(said) NOT BETWEEN 1 AND 1048576 THEN
+    IF (owner <> '' AND said_by IN ('system', 'user', 'assistant', 'tool')
+        AND pg_catalog.octet_length(said) BETWEEN 1 AND 1048576) IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'LC002', MESSAGE = pg_catalog.format(
-            'a message has 1 to 1048576 bytes, not %s', pg_catalog.octet_length(said));
+            'a message has an owner, a role (system, user, assistant or tool) and 1 to 1048576 bytes; this one is of '
+            'owner %L, role %L and has %s bytes', owner, said_by, pg_catalog.octet_length(said));
     END IF;
     PERFORM public.conversation_lock(owner);
     INSERT INTO public.conversations (user_id, role, content, page)
     VALUES (owner, said_by, said, on_page)
-    RETURNING seq INTO new_id;
-    RETURN new_id;
+    RETURNING seq INTO new_seq;
+    RETURN new_seq;
 END $$;
 
 CREATE FUNCTION public.conversation_save_summary(owner text, previous_id bigint, through_id bigint, message_count integer, summary_text text) RETURNS boolean
@@ -697,11 +725,6 @@ BEGIN
     RETURN true;
 END $$;
 
-CREATE FUNCTION public.conversation_user_is(user_id text, owner uuid) RETURNS boolean
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$ SELECT user_id = owner::text $$;
-
 CREATE FUNCTION public.cost_breakdown(start_date date, end_date date, group_by text DEFAULT 'model'::text, project text DEFAULT NULL::text) RETURNS jsonb
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -714,33 +737,12 @@ CREATE FUNCTION public.cost_breakdown(start_date date, end_date date, group_by t
     FROM public.get_cost_breakdown(start_date, end_date, group_by, project) b
 $$;
 
-CREATE FUNCTION public.cost_complete_host_row() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-BEGIN
-    -- What cannot be kept as it is stands in the tags.
-    NEW.tags := coalesce(NEW.tags, '{}') || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-        'host_cost_usd', CASE WHEN NEW.cost_usd >= 0 AND NEW.cost_usd <> 'NaN' THEN NULL
-                              ELSE coalesce(NEW.cost_usd::text, 'null') END,
-        'host_tokens_used', CASE WHEN NEW.tokens_used < 0 THEN NEW.tokens_used::text END,
-        'host_timestamp', CASE WHEN NEW."timestamp" IS NULL THEN 'null' END));
-    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
-    NEW.project := coalesce(nullif(NEW.project, ''), 'default');
-    NEW.model := coalesce(nullif(NEW.model, ''), 'unknown');
-    NEW.cost_usd := CASE WHEN NEW.cost_usd >= 0 AND NEW.cost_usd <> 'NaN' THEN NEW.cost_usd ELSE 0 END;
-    NEW.tokens_used := GREATEST(coalesce(NEW.tokens_used, 0), 0);
-    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.clock_timestamp());
-    NEW.day := public.cost_day(NEW.project, NEW."timestamp");
-    RETURN NEW;
-END $$;
-
 CREATE TABLE public.cost_tracking (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     project text DEFAULT 'default'::text NOT NULL,
-    day date DEFAULT ((now() AT TIME ZONE 'UTC'::text))::date NOT NULL,
+    day date NOT NULL,
     "timestamp" timestamp with time zone DEFAULT now() NOT NULL,
-    kind text DEFAULT 'external'::text NOT NULL,
+    kind text DEFAULT 'host'::text NOT NULL,
     provider text DEFAULT ''::text NOT NULL,
     model text NOT NULL,
     model_answered text,
@@ -757,18 +759,12 @@ CREATE TABLE public.cost_tracking (
     tokens_used bigint DEFAULT 0 NOT NULL,
     cost_usd numeric(18,9) NOT NULL,
     bound_usd numeric(18,9),
-    price_source text DEFAULT 'host'::text NOT NULL,
+    price_source text DEFAULT 'override'::text NOT NULL,
     status text DEFAULT 'ok'::text NOT NULL,
     latency_ms bigint,
     attempts integer DEFAULT 1 NOT NULL,
     idempotency_key text,
-    calls bigint DEFAULT 1 NOT NULL,
-    CONSTRAINT cost_tracking_cost_is_an_amount CHECK (((cost_usd >= (0)::numeric) AND (cost_usd <> 'NaN'::numeric))),
-    CONSTRAINT cost_tracking_gathers_cache_hits CHECK (((calls = 1) OR ((calls > 1) AND (kind = 'cache_hit'::text) AND (cost_usd = (0)::numeric)))),
-    CONSTRAINT cost_tracking_names_its_payer CHECK (((project <> ''::text) AND (model <> ''::text))),
-    CONSTRAINT cost_tracking_status CHECK ((status = ANY (ARRAY['ok'::text, 'failed'::text, 'cancelled'::text, 'cut'::text, 'expired'::text]))),
-    CONSTRAINT cost_tracking_tags_are_pairs CHECK ((jsonb_typeof(tags) = 'object'::text)),
-    CONSTRAINT cost_tracking_tokens_are_counts CHECK ((LEAST(input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, tokens_used) >= 0))
+    calls bigint DEFAULT 1 NOT NULL
 );
 
 CREATE FUNCTION public.cost_count(paid public.cost_tracking, sign integer) RETURNS void
@@ -781,16 +777,6 @@ CREATE FUNCTION public.cost_count(paid public.cost_tracking, sign integer) RETUR
         0, sign * public.cost_nano((paid).cost_usd), sign * public.cost_over(paid));
     SELECT public.cost_rollup(paid, sign)
 $$;
-
-CREATE FUNCTION public.cost_count_host_row() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-BEGIN
-    PERFORM public.cost_gate(NEW.project);
-    PERFORM public.cost_count(NEW, 1);
-    RETURN NULL;
-END $$;
 
 CREATE FUNCTION public.cost_day(of_project text, at timestamp with time zone) RETURNS date
     LANGUAGE sql STABLE
@@ -900,6 +886,32 @@ BEGIN
     RETURN held;
 END $$;
 
+CREATE FUNCTION public.cost_host_count() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+BEGIN
+    PERFORM public.cost_gate(NEW.project);
+    PERFORM public.cost_count(NEW, 1);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.cost_host_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+BEGIN
+    NEW.kind := 'host';
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.project := coalesce(NEW.project, 'default');
+    NEW.model := coalesce(NEW.model, 'unknown');
+    NEW.cost_usd := coalesce(NEW.cost_usd, 0);
+    NEW.tokens_used := coalesce(NEW.tokens_used, 0);
+    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.now());
+    NEW.day := public.cost_day(NEW.project, NEW."timestamp");
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION public.cost_key_used(project text, key text) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -913,7 +925,10 @@ END $$;
 CREATE FUNCTION public.cost_nano(cost_usd numeric) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
-    AS $$ SELECT (cost_usd * 1000000000)::bigint $$;
+    AS $$
+    SELECT CASE WHEN cost_usd > 0 AND cost_usd <> 'NaN' THEN (cost_usd * 1000000000)::bigint
+                WHEN cost_usd IS NOT NULL THEN 0 END
+$$;
 
 CREATE FUNCTION public.cost_note_price(paid public.cost_tracking, listed_nano bigint) RETURNS void
     LANGUAGE plpgsql
@@ -947,7 +962,7 @@ CREATE FUNCTION public.cost_over(paid public.cost_tracking) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
-    SELECT GREATEST(public.cost_nano((paid).cost_usd - coalesce((paid).bound_usd, (paid).cost_usd)), 0)
+    SELECT public.cost_nano((paid).cost_usd - coalesce((paid).bound_usd, (paid).cost_usd))
 $$;
 
 CREATE FUNCTION public.cost_paid(base public.cost_tracking, outcome jsonb) RETURNS public.cost_tracking
@@ -1000,6 +1015,7 @@ DECLARE
         WHEN held.provider IS NULL THEN 'provider is missing'
         WHEN coalesce(held.kind, '') !~ '^[a-z][a-z0-9_]{0,39}$'
             THEN pg_catalog.format('kind %L is no word of at most 40 small letters, digits and underscores', held.kind)
+        WHEN held.kind = 'host' THEN 'kind host is of rows that are inserted without a function'
         WHEN held.bound_nano IS NULL OR held.bound_nano NOT BETWEEN 0 AND 999999999999999999
             THEN pg_catalog.format('bound_nano must be from 0 to 999999999999999999, not %L', held.bound_nano)
         WHEN hold_seconds IS NULL OR NOT hold_seconds BETWEEN 0.001 AND 2678400
@@ -1121,8 +1137,10 @@ BEGIN
     LOOP
         wanted := pg_catalog.jsonb_populate_record(NULL::public.pipeline_runs, item);
         INSERT INTO public.pipeline_runs AS r
-            (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, answered_by, run_at)
-        VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
+            (bill_id, jurisdiction, models, research_model, generate_model, review_model, input, code_version,
+             idempotency_key, max_attempts, answered_by, run_at)
+        VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.models ->> 'research',
+                wanted.models ->> 'generate', wanted.models ->> 'review', wanted.input, wanted.code_version,
                 wanted.idempotency_key, coalesce(wanted.max_attempts, 5), wanted.answered_by,
                 -- Claimed in the order in which they were given.
                 moment + place * interval '1 microsecond')
@@ -1310,7 +1328,7 @@ CREATE FUNCTION public.get_daily_cost(target_date date, project text DEFAULT NUL
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-    SELECT (coalesce(sum(d.cost_nano), 0) * 0.000000001) FROM public.cost_daily d
+    SELECT coalesce(sum(d.cost_nano), 0) * 0.000000001 FROM public.cost_daily d
     WHERE d.day = target_date AND (get_daily_cost.project IS NULL OR d.project = get_daily_cost.project)
 $$;
 
@@ -1327,18 +1345,22 @@ BEGIN
     END IF;
     month := pg_catalog.make_date(target_year, target_month, 1);
     RETURN QUERY
-        SELECT (coalesce(sum(d.cost_nano), 0) * 0.000000001) FROM public.cost_daily d
+        SELECT coalesce(sum(d.cost_nano), 0) * 0.000000001 FROM public.cost_daily d
         WHERE d.day >= month AND d.day < (month + INTERVAL '1 month')::date
             AND (get_monthly_cost.project IS NULL OR d.project = get_monthly_cost.project);
 END $$;
 
 CREATE FUNCTION public.get_run(run_id uuid) RETURNS jsonb
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 DECLARE
-    known public.pipeline_runs := public.pipeline_locked(run_id);
+    known public.pipeline_runs;
 BEGIN
+    SELECT * INTO known FROM public.pipeline_runs r WHERE r.id = run_id;
+    IF NOT FOUND THEN
+        PERFORM public.pipeline_unknown(run_id);
+    END IF;
     RETURN public.pipeline_run_json(known) || pg_catalog.jsonb_build_object('steps', (
         SELECT coalesce(pg_catalog.jsonb_agg(
                    pg_catalog.jsonb_build_object(
@@ -1372,19 +1394,61 @@ CREATE FUNCTION public.list_runs(wanted jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
              LIMIT LEAST(coalesce((wanted ->> 'limit')::integer, 50), 1000)) found_runs
 $$;
 
-CREATE FUNCTION public.llm_common_drop_old_functions(names text[]) RETURNS void
+CREATE FUNCTION public.llm_common_close_table(target regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+BEGIN
+    EXECUTE pg_catalog.format('DROP POLICY IF EXISTS llm_common_as_before ON %s', target);
+    EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', target, public.llm_common_shut_out());
+END $$;
+
+CREATE FUNCTION public.llm_common_constrain(target regclass, constraint_name text, condition text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = target AND c.conname = constraint_name) THEN
+        EXECUTE pg_catalog.format(
+            'ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', target, constraint_name, condition);
+    END IF;
+END $$;
+
+CREATE FUNCTION public.llm_common_convert(target regclass, checked text[], changes text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 DECLARE
-    old record;
+    reachers  text := public.llm_common_reachers(target, chosen => true);
+    strangers text := public.llm_common_reachers(target, chosen => false);
+    remake    text[] := public.llm_common_take_views(target) || public.llm_common_take_policies(target);
+    statement text;
 BEGIN
-    FOR old IN
-        SELECT p.oid::pg_catalog.regprocedure AS signature FROM pg_catalog.pg_proc p
-         WHERE p.pronamespace = 'public'::pg_catalog.regnamespace AND p.proname = ANY (names)
+    FOR statement IN
+        SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', target, k.conname)
+          FROM pg_catalog.pg_constraint k
+         WHERE k.conrelid = target AND k.contype = 'c' AND EXISTS (
+               SELECT FROM pg_catalog.pg_attribute a
+                WHERE a.attrelid = target AND a.attnum = ANY (k.conkey) AND a.attname = ANY (checked))
     LOOP
-        EXECUTE pg_catalog.format('DROP FUNCTION %s', old.signature);
+        EXECUTE statement;
     END LOOP;
+    EXECUTE pg_catalog.format('ALTER TABLE %s %s', target, changes);
+
+    -- The operators between text and uuid are in public, and what is made again may need them.
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, public', true);
+    FOREACH statement IN ARRAY remake LOOP
+        EXECUTE statement;
+    END LOOP;
+    PERFORM pg_catalog.set_config('search_path', '', true);
+
+    IF strangers IS NOT NULL THEN
+        EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', target, strangers);
+    END IF;
+    IF reachers IS NOT NULL THEN
+        EXECUTE pg_catalog.format(
+            'CREATE POLICY llm_common_as_before ON %s TO %s USING (true) WITH CHECK (true)', target, reachers);
+    END IF;
 END $$;
 
 CREATE FUNCTION public.llm_common_flush() RETURNS void
@@ -1394,79 +1458,174 @@ CREATE FUNCTION public.llm_common_flush() RETURNS void
     SELECT pg_catalog.pg_logical_emit_message(true, 'llm_common', '')
 $$;
 
-CREATE FUNCTION public.llm_common_note(note text) RETURNS void
-    LANGUAGE plpgsql
+CREATE FUNCTION public.llm_common_functions_in_the_way() RETURNS TABLE(name text, called regprocedure)
+    LANGUAGE sql STABLE
     SET search_path TO ''
-    AS $_$
-BEGIN
-    IF pg_catalog.to_regclass('pg_temp.llm_common_notes') IS NULL THEN
-        CREATE TEMPORARY TABLE llm_common_notes (note text) ON COMMIT DROP;
-    END IF;
-    EXECUTE 'INSERT INTO pg_temp.llm_common_notes VALUES ($1)' USING note;
-    RAISE NOTICE '%', note;
-END $_$;
+    AS $$
+    WITH ours (name, arguments, result) AS (VALUES
+        ('get_daily_cost', 'target_date date, project text', 'TABLE(total_cost numeric)'),
+        ('get_monthly_cost', 'target_year integer, target_month integer, project text', 'TABLE(total_cost numeric)'),
+        ('get_cost_breakdown', 'start_date date, end_date date, group_by text, project text',
+         'TABLE(group_key text, cost_usd numeric, calls bigint, failed bigint, cache_hits bigint, tokens bigint)'),
+        ('compare_models', 'start_date date, end_date date, step text',
+         'TABLE(model text, runs bigint, pass_rate numeric, avg_quality numeric, cost_per_run numeric, '
+         'tokens_per_run numeric, p50_latency_ms bigint, p95_latency_ms bigint)'),
+        ('get_cache_stats', '', 'jsonb'),
+        ('cleanup_search_cache', '', 'integer'),
+        ('cleanup_conversations', 'days integer', 'integer')
+    ), typed AS (
+        SELECT o.*, ARRAY(SELECT pg_catalog.split_part(a.word, ' ', 2)::regtype::oid
+                            FROM pg_catalog.regexp_split_to_table(o.arguments, ', ') WITH ORDINALITY AS a (word, n)
+                           WHERE a.word <> '' ORDER BY a.n) AS types
+          FROM ours o
+    )
+    SELECT t.name, p.oid::regprocedure
+      FROM typed t JOIN pg_catalog.pg_proc p ON p.proname = t.name AND p.pronamespace = 'public'::regnamespace
+     WHERE ARRAY(SELECT a FROM pg_catalog.unnest(p.proargtypes) a) = t.types[1:p.pronargs]
+           AND (pg_catalog.pg_get_function_identity_arguments(p.oid), pg_catalog.pg_get_function_result(p.oid))
+               IS DISTINCT FROM (t.arguments, t.result)
+$$;
 
-CREATE FUNCTION public.llm_common_put_aside(of_name text) RETURNS boolean
+CREATE FUNCTION public.llm_common_let_in() RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    SELECT r.rolname::text FROM pg_catalog.pg_roles r
+     WHERE r.rolname IN ('service_role', 'llm_common_app', 'llm_common_read') ORDER BY 1
+$$;
+
+CREATE FUNCTION public.llm_common_look_first() RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+DECLARE
+    foreigners text := (
+        SELECT pg_catalog.string_agg(pg_catalog.format('public.%s is not ours: %s', t.name, t.reason), '; ' ORDER BY t.name)
+          FROM public.llm_common_tables() t WHERE t.state = 'foreign');
+BEGIN
+    IF foreigners IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC010', MESSAGE = foreigners
+            || '. Nothing was changed. Rename it (ALTER TABLE ... RENAME TO ...), or use a database where the name is free';
+    END IF;
+END $$;
+
+CREATE FUNCTION public.llm_common_make_room(VARIADIC names text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 DECLARE
-    theirs record;
+    found regprocedure;
 BEGIN
-    IF public.llm_common_table_kind(of_name) IS DISTINCT FROM 'first schema' THEN
-        RETURN false;
-    END IF;
-    EXECUTE pg_catalog.format('ALTER TABLE public.%I RENAME TO %I', of_name, of_name || '_of_host');
-    -- Names of indexes and of constraints with one are shared by a schema.
-    FOR theirs IN
-        SELECT i.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-         WHERE x.indrelid = pg_catalog.format('public.%I', of_name || '_of_host')::pg_catalog.regclass
-    LOOP
-        EXECUTE pg_catalog.format('ALTER INDEX public.%I RENAME TO %I', theirs.relname, theirs.relname || '_of_host');
+    FOR found IN SELECT f.called FROM public.llm_common_functions_in_the_way() f WHERE f.name = ANY (names) LOOP
+        EXECUTE pg_catalog.format('DROP ROUTINE %s', found);
     END LOOP;
-    RETURN true;
 END $$;
 
-CREATE FUNCTION public.llm_common_secure_function(target regprocedure) RETURNS void
-    LANGUAGE plpgsql
+CREATE FUNCTION public.llm_common_reachers(target regclass, chosen boolean) RETURNS text
+    LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-BEGIN
-    EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM %s', target, public.llm_common_shut_out());
-    IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'service_role') THEN
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO service_role', target);
-    END IF;
-END $$;
+    SELECT pg_catalog.string_agg(r.name, ', ' ORDER BY r.name) FROM (
+        SELECT public.llm_common_role(g.grantee) AS name, pg_catalog.bool_or(g.privilege_type = 'TRUNCATE') AS has_all
+          FROM pg_catalog.pg_class c
+          CROSS JOIN LATERAL (
+               SELECT * FROM pg_catalog.aclexplode(c.relacl)
+               UNION ALL
+               SELECT a.* FROM pg_catalog.pg_attribute f, pg_catalog.aclexplode(f.attacl) a WHERE f.attrelid = c.oid) g
+         WHERE c.oid = target AND NOT c.relrowsecurity AND g.grantee <> c.relowner
+         GROUP BY g.grantee) r
+     WHERE r.name NOT IN ('service_role', 'llm_common_app', 'llm_common_read')
+           AND (r.name IN ('anon', 'authenticated') AND r.has_all) <> chosen
+$$;
 
-CREATE FUNCTION public.llm_common_secure_table(target regclass) RETURNS void
+CREATE FUNCTION public.llm_common_record(file text, sha256 text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+    INSERT INTO public.llm_common_migrations (name, checksum) VALUES (file, sha256)
+    ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, applied_at = excluded.applied_at
+$$;
+
+CREATE FUNCTION public.llm_common_role(role oid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+    SELECT CASE role WHEN 0 THEN 'PUBLIC' ELSE role::regrole::text END
+$$;
+
+CREATE FUNCTION public.llm_common_secure_functions(names text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 DECLARE
-    has_service_role boolean := EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'service_role');
-    its_sequence regclass;
+    found  record;
+    wanted text;
 BEGIN
-    IF pg_catalog.obj_description(target, 'pg_class') IS DISTINCT FROM 'granted by the host' THEN
+    FOR found IN
+        SELECT p.oid::regprocedure AS called, p.prorettype = 'pg_catalog.trigger'::regtype AS is_trigger,
+               p.provolatile <> 'v' AS only_reads
+          FROM pg_catalog.pg_proc p
+         WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY (names)
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM %s', found.called, public.llm_common_shut_out());
+        FOR wanted IN
+            SELECT l FROM public.llm_common_let_in() l
+             WHERE NOT found.is_trigger AND (found.only_reads OR l <> 'llm_common_read')
+        LOOP
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO %I', found.called, wanted);
+        END LOOP;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION public.llm_common_secure_table(target regclass, hidden text[] DEFAULT '{}'::text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+DECLARE
+    wanted   text;
+    policy   text;
+    rights   text;
+    sequence regclass;
+BEGIN
+    -- Looked at first, because each ALTER waits for everybody who uses the table.
+    IF NOT (SELECT c.relrowsecurity FROM pg_catalog.pg_class c WHERE c.oid = target) THEN
         EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', target);
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_policy p
+         WHERE p.polrelid = target
+               AND p.polname NOT IN ('llm_common_service_role', 'llm_common_app', 'llm_common_read')
+    ) THEN
         EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s', target, public.llm_common_shut_out());
     END IF;
-    IF has_service_role THEN
-        EXECUTE pg_catalog.format('GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %s TO service_role', target);
-        EXECUTE pg_catalog.format('DROP POLICY IF EXISTS llm_common_service_role ON %s', target);
-        EXECUTE pg_catalog.format(
-            'CREATE POLICY llm_common_service_role ON %s TO service_role USING (true) WITH CHECK (true)', target);
-    END IF;
+    FOR wanted IN SELECT * FROM public.llm_common_let_in() LOOP
+        rights := CASE
+            WHEN wanted = 'llm_common_read' AND hidden = '{}' THEN 'SELECT'
+            WHEN wanted = 'llm_common_read' THEN (
+                SELECT pg_catalog.format('SELECT (%s)', pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', '))
+                  FROM pg_catalog.pg_attribute a
+                 WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (hidden))
+            WHEN wanted = 'llm_common_app' AND target = 'public.llm_common_migrations'::regclass THEN 'SELECT'
+            ELSE 'SELECT, INSERT, UPDATE, DELETE' END;
+        EXECUTE pg_catalog.format('GRANT %s ON TABLE %s TO %I', rights, target, wanted);
+        policy := CASE wanted WHEN 'service_role' THEN 'llm_common_service_role' ELSE wanted END;
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = target AND p.polname = policy) THEN
+            EXECUTE pg_catalog.format('CREATE POLICY %I ON %s FOR %s TO %I USING (true)%s', policy, target,
+                CASE wanted WHEN 'llm_common_read' THEN 'SELECT' ELSE 'ALL' END, wanted,
+                CASE WHEN wanted <> 'llm_common_read' THEN ' WITH CHECK (true)' END);
+        END IF;
+    END LOOP;
 
     -- Columns that number themselves (identity, serial) have a sequence, with rights of its own.
-    FOR its_sequence IN
+    FOR sequence IN
         SELECT d.objid::regclass FROM pg_catalog.pg_depend d
           JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'S'
          WHERE d.refobjid = target AND d.deptype IN ('a', 'i')
     LOOP
-        EXECUTE pg_catalog.format('REVOKE ALL ON SEQUENCE %s FROM %s', its_sequence, public.llm_common_shut_out());
-        IF has_service_role THEN
-            EXECUTE pg_catalog.format('GRANT USAGE ON SEQUENCE %s TO service_role', its_sequence);
-        END IF;
+        EXECUTE pg_catalog.format('REVOKE ALL ON SEQUENCE %s FROM %s', sequence, public.llm_common_shut_out());
+        FOR wanted IN SELECT l FROM public.llm_common_let_in() l WHERE l <> 'llm_common_read' LOOP
+            EXECUTE pg_catalog.format('GRANT USAGE ON SEQUENCE %s TO %I', sequence, wanted);
+        END LOOP;
     END LOOP;
 END $$;
 
@@ -1479,136 +1638,190 @@ CREATE FUNCTION public.llm_common_shut_out() RETURNS text
      WHERE r.rolname IN ('anon', 'authenticated')
 $$;
 
-CREATE FUNCTION public.llm_common_table_kind(of_name text) RETURNS text
+CREATE FUNCTION public.llm_common_tables() RETURNS TABLE(name text, state text, reason text)
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-    SELECT CASE WHEN columns.names @> s.ours THEN 'ours'
-                WHEN columns.names @> s.first_schema THEN 'first schema'
-                ELSE 'foreign' END
-      FROM public.llm_common_table_shapes() s
-      JOIN pg_catalog.pg_class c ON c.relname = s.name AND c.relnamespace = 'public'::pg_catalog.regnamespace
+    WITH known (name, ours, earlier) AS (VALUES
+        ('llm_common_migrations', 'name checksum applied_at', NULL),
+        ('cost_projects', 'project time_zone', NULL),
+        ('cost_tracking', 'id project day timestamp kind model cost_usd bound_usd tags',
+         'id:uuid! model:text cost_usd:number timestamp:time step:text? tokens_used:number? project:text?'),
+        ('cost_reservations', 'id project day bound_nano hold reserved_at expires_at scopes limits', NULL),
+        ('budget_windows', 'project scope starts window limit_nano reserved_nano spent_nano over_nano', NULL),
+        ('cost_daily', 'day project provider model step calls failed cache_hits tokens cost_nano over_nano', NULL),
+        ('cost_daily_users', 'day project user_id calls failed cache_hits tokens cost_nano over_nano', NULL),
+        ('cost_alerts', 'project scope starts window threshold limit_nano spent_nano fired_at', NULL),
+        ('cost_price_factors', 'provider model factor seen_at', NULL),
+        ('web_search_cache', 'cache_key query results cached_at hit_count query_folded provider fresh_until stale_until',
+         'cache_key:text! query:text results:json cached_at:time hit_count:number?'),
+        ('web_search_leases', 'cache_key query_folded token held_until', NULL),
+        ('web_search_stats', 'day provider shard memory_hits db_hits misses errors spent_nano saved_nano', NULL),
+        ('search_documents', 'url host title content published stored_at words', NULL),
+        ('llm_response_cache', 'cache_key project user_id answer stored_at expires_at', NULL),
+        ('llm_response_forgotten', 'project user_id forgotten_at', NULL),
+        ('rate_limit_buckets', 'namespace key requests_full_at tokens_full_at', NULL),
+        ('rate_limit_slots', 'namespace key permit held_until', NULL),
+        ('pipeline_runs', 'id bill_id models status input code_version epoch lease_until attempts run_at',
+         'id:uuid! bill_id:text status:text started_at:time jurisdiction:text? research_model:text? generate_model:text? '
+         'review_model:text? completed_at:time? analysis_json:json? review_json:json? review_passed:flag? '
+         'quality_score:number? error_message:text?'),
+        ('pipeline_steps', 'id run_id key position step status output code_version epoch reservation_id',
+         'id:uuid! run_id:uuid step:text timestamp:time output:json? model:text?'),
+        ('conversations', 'id user_id role content timestamp page words',
+         'id:uuid! user_id:owner role:text content:text timestamp:time page:text?'),
+        ('conversation_summaries', 'id user_id covers_through summary created_at', NULL),
+        ('rollout_flags', 'flag percentage enabled epoch rolled_back_at rollback_reason version updated_at', NULL),
+        ('rollout_outcomes', 'id flag epoch arm ok seconds cost_nano shadow compared difference recorded_at', NULL)
+    ), wanted AS (
+        SELECT k.name, pg_catalog.split_part(w.word, ':', 1) AS attname,
+               pg_catalog.rtrim(pg_catalog.split_part(w.word, ':', 2), '!?') AS kind,
+               pg_catalog.right(w.word, 1) = '!' AS is_key, pg_catalog.right(w.word, 1) = '?' AS may_be_missing
+          FROM known k, pg_catalog.regexp_split_to_table(k.earlier, ' ') AS w (word)
+    ), columns AS (
+        SELECT c.relname AS name, c.oid AS relid, a.attname, a.attnum,
+               pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+               CASE WHEN t.typname IN ('timestamp', 'timestamptz') THEN 'time' WHEN t.typname IN ('json', 'jsonb') THEN 'json'
+                    WHEN t.typname = 'uuid' THEN 'uuid' WHEN t.typcategory IN ('S', 'E') THEN 'text'
+                    WHEN t.typcategory = 'N' THEN 'number' WHEN t.typcategory = 'B' THEN 'flag' END AS kind,
+               a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS must_be_given
+          FROM pg_catalog.pg_class c
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+         WHERE c.relnamespace = 'public'::pg_catalog.regnamespace
+    ), faults AS (
+        SELECT w.name, pg_catalog.format('it has no column %s', w.attname) AS fault
+          FROM wanted w LEFT JOIN columns c ON c.name = w.name AND c.attname = w.attname
+         WHERE c.attname IS NULL AND NOT w.may_be_missing
+        UNION ALL
+        SELECT w.name, pg_catalog.format('its column %s is of type %s', w.attname, c.type)
+          FROM wanted w JOIN columns c ON c.name = w.name AND c.attname = w.attname
+         WHERE (c.kind = w.kind OR w.kind = 'owner' AND c.kind IN ('text', 'uuid', 'number')) IS NOT TRUE
+        UNION ALL
+        SELECT w.name, pg_catalog.format('its primary key is not %s', w.attname)
+          FROM wanted w JOIN columns c ON c.name = w.name AND c.attname = w.attname
+         WHERE w.is_key AND NOT EXISTS (
+               SELECT FROM pg_catalog.pg_constraint k
+                WHERE k.conrelid = c.relid AND k.contype = 'p' AND k.conkey = ARRAY[c.attnum])
+        UNION ALL
+        SELECT c.name, pg_catalog.format('its column %s must be given by whoever writes', c.attname)
+          FROM columns c JOIN known k ON k.name = c.name AND k.earlier IS NOT NULL
+         WHERE c.must_be_given AND NOT EXISTS (SELECT FROM wanted w WHERE w.name = c.name AND w.attname = c.attname)
+        UNION ALL
+        SELECT w.name, pg_catalog.format('its column %s, which becomes text, refers to %s; drop the foreign key %I first',
+                                         w.attname, f.confrelid::pg_catalog.regclass, f.conname)
+          FROM wanted w JOIN columns c ON c.name = w.name AND c.attname = w.attname
+          JOIN pg_catalog.pg_constraint f ON f.conrelid = c.relid AND f.contype = 'f' AND c.attnum = ANY (f.conkey)
+         WHERE w.kind = 'owner' AND c.kind <> 'text'
+    )
+    SELECT k.name,
+           CASE WHEN r.oid IS NULL THEN 'missing' WHEN r.relkind <> 'r' THEN 'foreign' WHEN own.has_all THEN 'ours'
+                WHEN k.earlier IS NOT NULL AND fault.first IS NULL THEN 'earlier' ELSE 'foreign' END,
+           CASE WHEN r.relkind <> 'r' THEN 'it is no ordinary table'
+                WHEN NOT own.has_all THEN coalesce(fault.first, pg_catalog.format('it has no column %s', own.first_missing)) END
+      FROM known k
+      LEFT JOIN pg_catalog.pg_class r ON r.relname = k.name AND r.relnamespace = 'public'::pg_catalog.regnamespace
       CROSS JOIN LATERAL (
-          SELECT pg_catalog.array_agg(a.attname::text) AS names FROM pg_catalog.pg_attribute a
-           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) columns
-     WHERE s.name = of_name
+           SELECT pg_catalog.count(c.attname) = pg_catalog.count(*) AS has_all,
+                  pg_catalog.min(o.attname) FILTER (WHERE c.attname IS NULL) AS first_missing
+             FROM pg_catalog.regexp_split_to_table(k.ours, ' ') AS o (attname)
+             LEFT JOIN columns c ON c.name = k.name AND c.attname = o.attname) own
+      CROSS JOIN LATERAL (SELECT pg_catalog.min(f.fault) AS first FROM faults f
+                           WHERE f.name = k.name AND k.earlier IS NOT NULL) fault
 $$;
 
-CREATE FUNCTION public.llm_common_table_shapes() RETURNS TABLE(name text, ours text[], first_schema text[])
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-    VALUES ('web_search_cache', '{cache_key,query,results,fresh_until}'::text[], '{cache_key,query,results}'::text[]),
-           ('cost_tracking', '{id,model,cost_usd,day,price_source}', '{id,model,cost_usd}'),
-           ('pipeline_runs', '{id,bill_id,status,code_version}', '{id,bill_id,status}'),
-           ('pipeline_steps', '{id,run_id,step,code_version}', '{id,run_id,step}'),
-           ('conversations', '{user_id,role,content,words}', '{id,user_id,role,content}'),
-           ('cost_projects', '{project,time_zone}', NULL),
-           ('cost_reservations', '{id,bound_nano,expires_at}', NULL),
-           ('budget_windows', '{project,scope,spent_nano}', NULL),
-           ('cost_daily', '{project,day,cost_nano}', NULL),
-           ('cost_daily_users', '{project,day,user_id}', NULL),
-           ('cost_alerts', '{project,scope,threshold}', NULL),
-           ('cost_price_factors', '{provider,model,factor}', NULL),
-           ('web_search_leases', '{cache_key,token}', NULL),
-           ('web_search_stats', '{day,provider,shard}', NULL),
-           ('search_documents', '{url,host,words}', NULL),
-           ('conversation_summaries', '{user_id,covers_through}', NULL),
-           ('rollout_flags', '{flag,epoch}', NULL),
-           ('rollout_outcomes', '{flag,arm}', NULL)
-$$;
-
-CREATE FUNCTION public.llm_common_take_over(of_name text, key text) RETURNS void
+CREATE FUNCTION public.llm_common_take_policies(target regclass) RETURNS text[]
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 DECLARE
-    aside  regclass := pg_catalog.format('public.%I', of_name || '_of_host');
-    target regclass := pg_catalog.format('public.%I', of_name);
-    each   record;
-    counts bigint[];
-    closed boolean;
+    remake text[] := '{}';
+    found  record;
 BEGIN
-    EXECUTE pg_catalog.format('SELECT ARRAY[(SELECT count(*) FROM %s), (SELECT count(*) FROM %s h
-        WHERE EXISTS (SELECT FROM %s o WHERE o.%I = h.%I))]', aside, aside, target, key, key) INTO counts;
-    IF counts[1] <> counts[2] THEN
-        RAISE EXCEPTION USING ERRCODE = 'LC008', MESSAGE = pg_catalog.format(
-            '%s of %s rows of public.%s could be taken over; nothing was changed', counts[2], counts[1], of_name);
-    END IF;
-    FOR each IN
-        SELECT a.attname AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type
-          FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid = aside AND a.attnum > 0 AND NOT a.attisdropped
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o WHERE o.attrelid = target AND o.attname = a.attname)
+    FOR found IN
+        SELECT p.polname, p.polrelid::regclass AS on_table,
+               pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s%s%s', p.polname, p.polrelid::regclass,
+                   CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+                   CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+                                 WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+                   (SELECT pg_catalog.string_agg(public.llm_common_role(r), ', ') FROM pg_catalog.unnest(p.polroles) r),
+                   ' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
+                   ' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')') AS definition
+          FROM pg_catalog.pg_policy p
+         WHERE EXISTS (SELECT FROM pg_catalog.pg_depend d
+                        WHERE d.objid = p.oid AND d.classid = 'pg_catalog.pg_policy'::regclass
+                              AND d.refobjid = target AND d.refobjsubid > 0)
     LOOP
-        EXECUTE pg_catalog.format('ALTER TABLE %s ADD COLUMN %I %s', target, each.name, each.type);
-        EXECUTE pg_catalog.format('UPDATE %s o SET %I = h.%I FROM %s h WHERE h.%I = o.%I',
-                                  target, each.name, each.name, aside, key, key);
+        EXECUTE pg_catalog.format('DROP POLICY %I ON %s', found.polname, found.on_table);
+        remake := remake || found.definition;
     END LOOP;
-    FOR each IN
-        SELECT c.conrelid::regclass AS of_table, c.conname AS name, pg_catalog.pg_get_constraintdef(c.oid) AS definition
-          FROM pg_catalog.pg_constraint c WHERE c.confrelid = aside AND c.contype = 'f'
-    LOOP
-        EXECUTE pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', each.of_table, each.name);
-        IF each.of_table::text NOT LIKE '%pipeline_steps_of_host' THEN
-            EXECUTE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', each.of_table, each.name,
-                pg_catalog.replace(each.definition, of_name || '_of_host', of_name));
-        END IF;
-    END LOOP;
-    -- All rights for everybody are what old Supabase projects gave each new table: nobody meant that. Chosen ones stay.
-    SELECT NOT c.relrowsecurity AND pg_catalog.count(*) FILTER (WHERE g.privilege_type <> 'TRUNCATE') = 0
-           OR NOT c.relrowsecurity AND pg_catalog.bool_or(g.privilege_type = 'TRUNCATE')
-      INTO closed
-      FROM pg_catalog.pg_class c
-      LEFT JOIN LATERAL (SELECT * FROM pg_catalog.aclexplode(c.relacl) a
-                          WHERE a.grantee <> c.relowner
-                            AND a.grantee NOT IN (SELECT r.oid FROM pg_catalog.pg_roles r
-                                                   WHERE r.rolname = 'service_role')) g ON true
-     WHERE c.oid = aside GROUP BY c.relrowsecurity;
-    IF NOT closed THEN
-        EXECUTE pg_catalog.format('COMMENT ON TABLE %s IS %L', target, 'granted by the host');
-        FOR each IN
-            SELECT g.privilege_type AS privilege, coalesce(r.rolname::text, 'PUBLIC') AS role
-              FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) g
-              LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
-             WHERE c.oid = aside AND g.grantee <> c.relowner
-        LOOP
-            EXECUTE pg_catalog.format('GRANT %s ON TABLE %s TO %s', each.privilege, target,
-                CASE each.role WHEN 'PUBLIC' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(each.role) END);
-        END LOOP;
-        FOR each IN
-            SELECT p.*, pg_catalog.array_to_string(ARRAY(SELECT CASE r WHEN 'public' THEN 'PUBLIC'
-                                                                ELSE pg_catalog.quote_ident(r) END
-                                                           FROM pg_catalog.unnest(p.roles) r), ', ') AS for_roles
-              FROM pg_catalog.pg_policies p WHERE p.schemaname = 'public' AND p.tablename = of_name || '_of_host'
-        LOOP
-            -- A user's id was a uuid and is a text; auth.uid() is a uuid still.
-            EXECUTE pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', each.policyname, target,
-                each.permissive, each.cmd, each.for_roles)
-                || coalesce(' USING (' || public.llm_common_uid_as_text(each.qual) || ')', '')
-                || coalesce(' WITH CHECK (' || public.llm_common_uid_as_text(each.with_check) || ')', '');
-        END LOOP;
-        IF (SELECT c.relrowsecurity FROM pg_catalog.pg_class c WHERE c.oid = aside) THEN
-            EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', target);
-        ELSE
-            EXECUTE pg_catalog.format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', target);
-        END IF;
-    END IF;
-    EXECUTE pg_catalog.format('DROP TABLE %s', aside);
-    PERFORM public.llm_common_note(pg_catalog.format('public.%s of the host''s first schema: %s rows taken over', of_name, counts[1]));
+    RETURN remake;
 END $$;
 
-CREATE FUNCTION public.llm_common_uid_as_text(expression text) RETURNS text
-    LANGUAGE sql IMMUTABLE
+CREATE FUNCTION public.llm_common_take_views(target regclass) RETURNS text[]
+    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
-    SELECT pg_catalog.regexp_replace(expression, '(auth\.uid\(\))(?!::text)', '(\1)::text', 'g')
-$$;
+DECLARE
+    remake text[] := '{}';
+    found  record;
+BEGIN
+    FOR found IN
+        WITH RECURSIVE above (oid, depth) AS (
+            SELECT r.ev_class, 1 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
+             WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.refobjid = target AND r.ev_class <> target
+            UNION
+            SELECT r.ev_class, a.depth + 1 FROM above a
+              JOIN pg_catalog.pg_depend d ON d.refobjid = a.oid AND d.classid = 'pg_catalog.pg_rewrite'::regclass
+              JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.ev_class <> a.oid
+        )
+        SELECT c.oid, c.oid::regclass::text AS name, c.relacl, c.relowner,
+               CASE c.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END AS kind,
+               ' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')' AS options,
+               pg_catalog.rtrim(pg_catalog.pg_get_viewdef(c.oid), ';') AS definition,
+               pg_catalog.obj_description(c.oid, 'pg_class') AS comment
+          FROM above a JOIN pg_catalog.pg_class c ON c.oid = a.oid
+         GROUP BY c.oid ORDER BY max(a.depth) DESC
+    LOOP
+        remake := pg_catalog.format('CREATE %s %s%s AS %s', found.kind, found.name, found.options, found.definition)
+            || ARRAY(SELECT pg_catalog.pg_get_indexdef(i.indexrelid) FROM pg_catalog.pg_index i
+                      WHERE i.indrelid = found.oid)
+            || ARRAY(
+                SELECT pg_catalog.format('REVOKE ALL ON %s FROM %s', found.name, public.llm_common_role(g.grantee))
+                  FROM pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) g
+                 WHERE d.defaclobjtype = 'r' AND d.defaclrole = CURRENT_USER::regrole AND g.grantee <> d.defaclrole)
+            || ARRAY(
+                SELECT pg_catalog.format('GRANT %s ON %s TO %s%s', g.privilege_type, found.name,
+                           public.llm_common_role(g.grantee), CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)
+                  FROM pg_catalog.aclexplode(found.relacl) g WHERE g.grantee <> found.relowner)
+            || pg_catalog.format('COMMENT ON %s %s IS %L', found.kind, found.name, found.comment)
+            || pg_catalog.format('ALTER %s %s OWNER TO %s', found.kind, found.name, found.relowner::regrole)
+            || remake;
+        EXECUTE pg_catalog.format('DROP %s %s', found.kind, found.name);
+    END LOOP;
+    RETURN remake;
+END $$;
+
+CREATE FUNCTION public.llm_common_text_is_uuid(text, uuid) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO ''
+    AS $_$
+BEGIN
+    RETURN $1 = $2::text;
+END $_$;
+
+CREATE FUNCTION public.llm_common_uuid_is_text(uuid, text) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO ''
+    AS $_$
+BEGIN
+    RETURN $1::text = $2;
+END $_$;
 
 CREATE TABLE public.pipeline_runs (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     bill_id text NOT NULL,
-    jurisdiction text DEFAULT ''::text NOT NULL,
+    jurisdiction text NOT NULL,
     models jsonb DEFAULT '{}'::jsonb NOT NULL,
     research_model text,
     generate_model text,
@@ -1619,10 +1832,11 @@ CREATE TABLE public.pipeline_runs (
     analysis_json jsonb,
     review_json jsonb,
     review_passed boolean,
-    quality_score double precision,
+    quality_score numeric,
     quality_note text,
+    scored_at timestamp with time zone,
     error_message text,
-    input jsonb DEFAULT '{}'::jsonb NOT NULL,
+    input jsonb,
     code_version text DEFAULT 'host'::text NOT NULL,
     idempotency_key text,
     worker text,
@@ -1632,10 +1846,7 @@ CREATE TABLE public.pipeline_runs (
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 5 NOT NULL,
     run_at timestamp with time zone DEFAULT now() NOT NULL,
-    answered_by text,
-    CONSTRAINT pipeline_runs_end_has_a_time CHECK (((code_version = 'host'::text) OR ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL)))),
-    CONSTRAINT pipeline_runs_status CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
-    CONSTRAINT pipeline_runs_work_is_leased CHECK (((code_version = 'host'::text) OR ((status = 'running'::text) = (lease_until IS NOT NULL))))
+    answered_by text
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', vacuum_index_cleanup='on');
 
@@ -1646,7 +1857,11 @@ CREATE FUNCTION public.pipeline_claim(run public.pipeline_runs, for_worker text,
 DECLARE
     claimed public.pipeline_runs;
 BEGIN
-    IF run.status = 'completed' THEN
+    IF run.input IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC004',
+            MESSAGE = pg_catalog.format('run %s is of the host''s own code, and cannot be taken up here', run.id),
+            DETAIL = pg_catalog.jsonb_build_object('run_id', run.id)::text;
+    ELSIF run.status = 'completed' THEN
         RETURN pg_catalog.jsonb_build_object('state', 'completed', 'run', public.pipeline_run_json(run));
     ELSIF run.status = 'running' AND run.lease_until > pg_catalog.clock_timestamp() THEN
         RAISE EXCEPTION USING ERRCODE = 'LC006',
@@ -1675,15 +1890,18 @@ CREATE FUNCTION public.pipeline_comparison(run_ids uuid[]) RETURNS TABLE(spec te
     WITH ended AS (
         SELECT coalesce(r.input ->> 'spec', 'legislation') AS spec, r.code_version, r.models, r.started_at,
                r.status = 'completed' AS done, r.analysis_json ->> 'status' = 'insufficient_evidence' AS insufficient,
-               r.review_passed, r.quality_score,
-               pg_catalog.jsonb_array_length(r.analysis_json -> 'unsupported') AS left_out,
-               (r.analysis_json ->> 'rounds')::integer AS rounds, paid.cost_usd, paid.tokens,
+               r.review_passed, CASE WHEN r.scored_at IS NOT NULL THEN r.quality_score END AS quality_score,
+               CASE WHEN r.input IS NOT NULL
+                    THEN pg_catalog.jsonb_array_length(r.analysis_json -> 'unsupported') END AS left_out,
+               CASE WHEN r.input IS NOT NULL THEN (r.analysis_json ->> 'rounds')::integer END AS rounds,
+               paid.cost_usd, paid.tokens,
                CASE WHEN r.status = 'completed' THEN EXTRACT(epoch FROM r.completed_at - r.started_at) END AS seconds
           FROM public.pipeline_runs r
+          -- What a run of the host's own code cost nobody knows, and its analysis has a form of its own.
           LEFT JOIN LATERAL (
                SELECT coalesce(pg_catalog.sum(c.cost_usd), 0) AS cost_usd,
                       coalesce(pg_catalog.sum(c.tokens_used), 0) AS tokens
-                 FROM public.cost_tracking c WHERE c.run_id = r.id::text) paid ON true
+                 FROM public.cost_tracking c WHERE c.run_id = r.id::text HAVING r.input IS NOT NULL) paid ON true
          WHERE r.id = ANY (run_ids) AND r.status IN ('completed', 'failed', 'cancelled')
     )
     SELECT e.spec, e.code_version, e.models, pg_catalog.min(e.started_at), pg_catalog.count(*),
@@ -1715,9 +1933,10 @@ CREATE FUNCTION public.pipeline_exhaust(run public.pipeline_runs) RETURNS public
     AS $$
     UPDATE public.pipeline_runs r
        SET status = 'failed', lease_until = NULL, completed_at = pg_catalog.clock_timestamp(),
-           error_message = pg_catalog.format(
-               'its worker stopped without a word %s times, the last one was %s; resume it once the cause is found',
-               r.attempts, r.worker)
+           error_message = CASE WHEN r.input IS NULL THEN 'it began an hour ago or longer, and never ended'
+               ELSE pg_catalog.format(
+                   'its worker stopped without a word %s times, the last one was %s; resume it once the cause is found',
+                   r.attempts, r.worker) END
      WHERE r.id = (run).id
     RETURNING r
 $$;
@@ -1745,6 +1964,42 @@ BEGIN
            AND r.epoch = (lease ->> 'epoch')::integer AND r.status = 'running'
     RETURNING CASE WHEN r.cancel_requested THEN 'cancelled' ELSE 'held' END INTO state;
     RETURN coalesce(state, 'fenced');
+END $$;
+
+CREATE FUNCTION public.pipeline_host_run() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+BEGIN
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.bill_id := coalesce(NEW.bill_id, '');
+    NEW.jurisdiction := coalesce(NEW.jurisdiction, '');
+    NEW.models := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'research', NEW.research_model, 'generate', NEW.generate_model, 'review', NEW.review_model));
+    NEW.status := coalesce(nullif(NEW.status, 'queued'), 'running');
+    NEW.started_at := coalesce(NEW.started_at, pg_catalog.clock_timestamp());
+    NEW.code_version := 'host';
+    NEW.lease_until := CASE NEW.status WHEN 'running' THEN NEW.started_at + INTERVAL '1 hour' END;
+    NEW.attempts := 1;
+    NEW.max_attempts := 1;
+    RETURN NEW;
+END $$;
+
+CREATE FUNCTION public.pipeline_host_step() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+BEGIN
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.step := coalesce(NEW.step, '');
+    NEW.key := NEW.step || ':' || NEW.id;
+    NEW."position" := 1 + coalesce((SELECT pg_catalog.max(s."position") FROM public.pipeline_steps s
+                                     WHERE s.run_id = NEW.run_id), 0);
+    NEW.status := CASE WHEN NEW.output IS NULL THEN 'failed' ELSE 'completed' END;
+    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.clock_timestamp());
+    NEW.code_version := 'host';
+    NEW.epoch := 0;
+    RETURN NEW;
 END $$;
 
 CREATE FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs) RETURNS text
@@ -1780,26 +2035,9 @@ DECLARE
 BEGIN
     SELECT * INTO found_run FROM public.pipeline_runs r WHERE r.id = run FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'LC004',
-            MESSAGE = pg_catalog.format('run %s is not known; llm-common runs list shows those there are', run),
-            DETAIL = pg_catalog.jsonb_build_object('run_id', run)::text;
+        PERFORM public.pipeline_unknown(run);
     END IF;
     RETURN found_run;
-END $$;
-
-CREATE FUNCTION public.pipeline_models() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-BEGIN
-    IF NEW.models = '{}' THEN
-        NEW.models := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-            'research', NEW.research_model, 'generate', NEW.generate_model, 'review', NEW.review_model));
-    END IF;
-    NEW.research_model := NEW.models ->> 'research';
-    NEW.generate_model := NEW.models ->> 'generate';
-    NEW.review_model := NEW.models ->> 'review';
-    RETURN NEW;
 END $$;
 
 CREATE FUNCTION public.pipeline_put_back(lease jsonb, used integer, wait_seconds double precision, reason text) RETURNS text
@@ -1855,6 +2093,16 @@ CREATE FUNCTION public.pipeline_store(lease jsonb, step jsonb, reservation uuid)
             code_version = excluded.code_version, epoch = excluded.epoch, reservation_id = excluded.reservation_id
 $$;
 
+CREATE FUNCTION public.pipeline_unknown(run uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'LC004',
+        MESSAGE = pg_catalog.format('run %s is not known; llm-common runs list shows those there are', run),
+        DETAIL = pg_catalog.jsonb_build_object('run_id', run)::text;
+END $$;
+
 CREATE FUNCTION public.queue_status() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -1877,7 +2125,8 @@ BEGIN
         'workers', (
             SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(w) ORDER BY w.worker), '[]') FROM (
                 SELECT r.worker, r.code_version, pg_catalog.count(*) AS runs
-                  FROM public.pipeline_runs r WHERE r.status = 'running' GROUP BY r.worker, r.code_version) w));
+                  FROM public.pipeline_runs r WHERE r.status = 'running' AND r.worker IS NOT NULL
+                 GROUP BY r.worker, r.code_version) w));
 END $$;
 
 CREATE FUNCTION public.rate_limit_end(of_namespace text, with_permit uuid, corrections jsonb) RETURNS integer
@@ -2007,7 +2256,8 @@ BEGIN
     base."timestamp" := coalesce(base."timestamp", pg_catalog.clock_timestamp());
     base.day := public.cost_day(base.project, base."timestamp");
     base.bound_usd := NULL;
-    base.kind := coalesce(base.kind, 'external');
+    -- Rows of kind host are counted by their trigger.
+    base.kind := coalesce(nullif(base.kind, 'host'), 'external');
     base.provider := coalesce(base.provider, '');
     base.price_source := coalesce(base.price_source, 'override');
     base.status := coalesce(base.status, 'ok');
@@ -2145,16 +2395,6 @@ BEGIN
     END IF;
     RETURN pg_catalog.jsonb_build_object(
         'reservation_id', held.id, 'spent_today_nano', fit.spent_nano, 'alerts', alerts);
-END $$;
-
-CREATE PROCEDURE public.reserve_cost_early(IN call jsonb, IN limits jsonb, IN hold_seconds double precision, INOUT answer jsonb DEFAULT NULL::jsonb)
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    answer := public.reserve_cost(call, limits, hold_seconds);
-    PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
-    COMMIT;
-    PERFORM public.llm_common_flush();
 END $$;
 
 CREATE FUNCTION public.response_cache_forget(project text, user_id text DEFAULT NULL::text) RETURNS integer
@@ -2397,7 +2637,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'LC002',
             MESSAGE = pg_catalog.format('a quality score is from 0 to 1, not %s', coalesce(quality::text, 'nothing'));
     END IF;
-    UPDATE public.pipeline_runs r SET quality_score = quality, quality_note = note
+    UPDATE public.pipeline_runs r
+       SET quality_score = quality, quality_note = note, scored_at = pg_catalog.clock_timestamp()
      WHERE r.id = known.id RETURNING * INTO known;
     RETURN public.pipeline_run_json(known);
 END $$;
@@ -2435,7 +2676,7 @@ BEGIN
       WHERE c.cache_key = ANY (ARRAY(SELECT pg_catalog.jsonb_object_keys(batch->'hits')))
       ORDER BY c.cache_key FOR UPDATE;
     UPDATE public.web_search_cache c
-       SET hit_count = c.hit_count + h.value::bigint
+       SET hit_count = coalesce(c.hit_count, 0) + h.value::bigint
       FROM pg_catalog.jsonb_each_text(batch->'hits') AS h
      WHERE c.cache_key = h.key;
     GET DIAGNOSTICS counted = ROW_COUNT;
@@ -2716,16 +2957,6 @@ BEGIN
         'alerts', '[]'::jsonb);
 END $$;
 
-CREATE PROCEDURE public.settle_cost_early(IN reservation_id uuid, IN outcome jsonb, INOUT answer jsonb DEFAULT NULL::jsonb)
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    answer := public.settle_cost(reservation_id, outcome);
-    PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
-    COMMIT;
-    PERFORM public.llm_common_flush();
-END $$;
-
 CREATE FUNCTION public.start_run(run jsonb, worker text, lease_seconds double precision) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -2737,8 +2968,10 @@ DECLARE
     result jsonb;
 BEGIN
     INSERT INTO public.pipeline_runs AS r
-        (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, answered_by)
-    VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
+        (bill_id, jurisdiction, models, research_model, generate_model, review_model, input, code_version,
+         idempotency_key, max_attempts, answered_by)
+    VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.models ->> 'research',
+            wanted.models ->> 'generate', wanted.models ->> 'review', wanted.input, wanted.code_version,
             wanted.idempotency_key, coalesce(wanted.max_attempts, 5), wanted.answered_by)
     ON CONFLICT (idempotency_key) DO NOTHING
     RETURNING * INTO known;
@@ -2818,6 +3051,18 @@ BEGIN
     RETURN public.pipeline_claim(known, worker, code_version, lease_seconds);
 END $$;
 
+CREATE OPERATOR public.= (
+    FUNCTION = public.llm_common_text_is_uuid,
+    LEFTARG = text,
+    RIGHTARG = uuid
+);
+
+CREATE OPERATOR public.= (
+    FUNCTION = public.llm_common_uuid_is_text,
+    LEFTARG = uuid,
+    RIGHTARG = text
+);
+
 CREATE TABLE public.budget_windows (
     project text NOT NULL,
     scope text NOT NULL,
@@ -2851,16 +3096,14 @@ ALTER TABLE public.conversation_summaries ALTER COLUMN id ADD GENERATED ALWAYS A
 );
 
 CREATE TABLE public.conversations (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
     seq bigint NOT NULL,
-    id uuid DEFAULT gen_random_uuid(),
     user_id text NOT NULL,
     role text NOT NULL,
     content text NOT NULL,
     "timestamp" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     page text,
-    words tsvector GENERATED ALWAYS AS (to_tsvector('simple'::regconfig, "left"(content, 50000))) STORED,
-    CONSTRAINT conversations_role_is_known CHECK ((role = ANY (ARRAY['system'::text, 'user'::text, 'assistant'::text, 'tool'::text]))),
-    CONSTRAINT conversations_user_id_is_not_empty CHECK ((user_id <> ''::text))
+    words tsvector GENERATED ALWAYS AS (to_tsvector('simple'::regconfig, "left"(content, 50000))) STORED
 );
 
 ALTER TABLE public.conversations ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
@@ -2948,19 +3191,17 @@ CREATE TABLE public.llm_response_forgotten (
 
 CREATE TABLE public.pipeline_steps (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
-    run_id uuid NOT NULL,
-    key text DEFAULT ('host:'::text || gen_random_uuid()) NOT NULL,
+    run_id uuid,
+    key text NOT NULL,
     "position" integer DEFAULT 0 NOT NULL,
     step text NOT NULL,
     model text,
-    status text DEFAULT 'completed'::text NOT NULL,
+    status text NOT NULL,
     output jsonb,
     "timestamp" timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     code_version text DEFAULT 'host'::text NOT NULL,
     epoch integer DEFAULT 0 NOT NULL,
-    reservation_id uuid,
-    CONSTRAINT pipeline_steps_completed_has_output CHECK (((code_version = 'host'::text) OR ((status = 'completed'::text) = (output IS NOT NULL)))),
-    CONSTRAINT pipeline_steps_status CHECK ((status = ANY (ARRAY['completed'::text, 'failed'::text])))
+    reservation_id uuid
 )
 WITH (fillfactor='80');
 
@@ -3031,15 +3272,14 @@ CREATE TABLE public.search_documents (
 
 CREATE TABLE public.web_search_cache (
     cache_key text NOT NULL,
-    query text NOT NULL,
-    results jsonb NOT NULL,
-    cached_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    hit_count bigint DEFAULT 0 NOT NULL,
+    query text,
+    results jsonb,
+    cached_at timestamp with time zone DEFAULT clock_timestamp(),
+    hit_count bigint DEFAULT 0,
     query_folded text DEFAULT ''::text NOT NULL,
-    provider text DEFAULT 'host'::text NOT NULL,
-    fresh_until timestamp with time zone DEFAULT (clock_timestamp() + '1 day'::interval) NOT NULL,
-    stale_until timestamp with time zone DEFAULT (clock_timestamp() + '1 day'::interval) NOT NULL,
-    CONSTRAINT web_search_cache_results_are_listed CHECK (((jsonb_typeof(results) = 'array'::text) OR (provider = 'host'::text)))
+    provider text DEFAULT ''::text NOT NULL,
+    fresh_until timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    stale_until timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL
 )
 WITH (fillfactor='80');
 
@@ -3073,7 +3313,7 @@ ALTER TABLE ONLY public.conversation_summaries
     ADD CONSTRAINT conversation_summaries_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.conversations
-    ADD CONSTRAINT conversations_pkey PRIMARY KEY (seq);
+    ADD CONSTRAINT conversations_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.cost_alerts
     ADD CONSTRAINT cost_alerts_pkey PRIMARY KEY (project, scope, starts, "window", threshold);
@@ -3094,13 +3334,31 @@ ALTER TABLE ONLY public.cost_reservations
     ADD CONSTRAINT cost_reservations_pkey PRIMARY KEY (id);
 
 ALTER TABLE public.cost_tracking
+    ADD CONSTRAINT cost_tracking_amount CHECK (((kind = 'host'::text) OR ((cost_usd >= (0)::numeric) AND (cost_usd <> 'NaN'::numeric)))) NOT VALID;
+
+ALTER TABLE public.cost_tracking
+    ADD CONSTRAINT cost_tracking_counts CHECK (((kind = 'host'::text) OR (LEAST(input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, tokens_used) >= 0))) NOT VALID;
+
+ALTER TABLE public.cost_tracking
+    ADD CONSTRAINT cost_tracking_gathers_cache_hits CHECK (((calls = 1) OR ((calls > 1) AND (kind = 'cache_hit'::text) AND (cost_usd = (0)::numeric)))) NOT VALID;
+
+ALTER TABLE public.cost_tracking
     ADD CONSTRAINT cost_tracking_kind_is_a_word CHECK ((kind ~ '^[a-z][a-z0-9_]{0,39}$'::text)) NOT VALID;
+
+ALTER TABLE public.cost_tracking
+    ADD CONSTRAINT cost_tracking_payer CHECK (((kind = 'host'::text) OR ((project <> ''::text) AND (model <> ''::text)))) NOT VALID;
 
 ALTER TABLE ONLY public.cost_tracking
     ADD CONSTRAINT cost_tracking_pkey PRIMARY KEY (id);
 
 ALTER TABLE public.cost_tracking
-    ADD CONSTRAINT cost_tracking_price_is_from_a_source CHECK ((price_source = ANY (ARRAY['provider'::text, 'override'::text, 'map'::text, 'estimate'::text, 'host'::text]))) NOT VALID;
+    ADD CONSTRAINT cost_tracking_price_source CHECK ((price_source = ANY (ARRAY['provider'::text, 'override'::text, 'map'::text, 'estimate'::text]))) NOT VALID;
+
+ALTER TABLE public.cost_tracking
+    ADD CONSTRAINT cost_tracking_status CHECK ((status = ANY (ARRAY['ok'::text, 'failed'::text, 'cancelled'::text, 'cut'::text, 'expired'::text]))) NOT VALID;
+
+ALTER TABLE public.cost_tracking
+    ADD CONSTRAINT cost_tracking_tags_are_pairs CHECK ((jsonb_typeof(tags) = 'object'::text)) NOT VALID;
 
 ALTER TABLE ONLY public.llm_common_migrations
     ADD CONSTRAINT llm_common_migrations_pkey PRIMARY KEY (name);
@@ -3111,17 +3369,35 @@ ALTER TABLE ONLY public.llm_response_cache
 ALTER TABLE ONLY public.llm_response_forgotten
     ADD CONSTRAINT llm_response_forgotten_pkey PRIMARY KEY (project, user_id);
 
+ALTER TABLE public.pipeline_runs
+    ADD CONSTRAINT pipeline_runs_dated CHECK (((input IS NULL) OR ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL)))) NOT VALID;
+
 ALTER TABLE ONLY public.pipeline_runs
     ADD CONSTRAINT pipeline_runs_idempotency_key_key UNIQUE (idempotency_key);
+
+ALTER TABLE public.pipeline_runs
+    ADD CONSTRAINT pipeline_runs_known_status CHECK (((input IS NULL) OR (status = ANY (ARRAY['queued'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))) NOT VALID;
+
+ALTER TABLE public.pipeline_runs
+    ADD CONSTRAINT pipeline_runs_leased CHECK (((input IS NULL) OR ((status = 'running'::text) = (lease_until IS NOT NULL)))) NOT VALID;
 
 ALTER TABLE ONLY public.pipeline_runs
     ADD CONSTRAINT pipeline_runs_pkey PRIMARY KEY (id);
 
+ALTER TABLE public.pipeline_runs
+    ADD CONSTRAINT pipeline_runs_scored CHECK (((input IS NULL) OR ((quality_score >= (0)::numeric) AND (quality_score <= (1)::numeric)))) NOT VALID;
+
 ALTER TABLE ONLY public.pipeline_steps
     ADD CONSTRAINT pipeline_steps_key UNIQUE (run_id, key);
 
+ALTER TABLE public.pipeline_steps
+    ADD CONSTRAINT pipeline_steps_of_a_run CHECK (((epoch = 0) OR ((run_id IS NOT NULL) AND ((status = 'completed'::text) = (output IS NOT NULL))))) NOT VALID;
+
 ALTER TABLE ONLY public.pipeline_steps
     ADD CONSTRAINT pipeline_steps_pkey PRIMARY KEY (id);
+
+ALTER TABLE public.pipeline_steps
+    ADD CONSTRAINT pipeline_steps_status CHECK ((status = ANY (ARRAY['completed'::text, 'failed'::text]))) NOT VALID;
 
 ALTER TABLE ONLY public.rate_limit_buckets
     ADD CONSTRAINT rate_limit_buckets_pkey PRIMARY KEY (namespace, key);
@@ -3138,6 +3414,9 @@ ALTER TABLE ONLY public.rollout_outcomes
 ALTER TABLE ONLY public.search_documents
     ADD CONSTRAINT search_documents_pkey PRIMARY KEY (url);
 
+ALTER TABLE public.web_search_cache
+    ADD CONSTRAINT web_search_cache_answer CHECK (((provider = ''::text) OR (((query IS NOT NULL) AND (cached_at IS NOT NULL) AND (jsonb_typeof(results) = 'array'::text)) IS TRUE))) NOT VALID;
+
 ALTER TABLE ONLY public.web_search_cache
     ADD CONSTRAINT web_search_cache_pkey PRIMARY KEY (cache_key);
 
@@ -3151,7 +3430,7 @@ CREATE UNIQUE INDEX conversation_summaries_by_user ON public.conversation_summar
 
 CREATE INDEX conversations_by_time ON public.conversations USING brin ("timestamp");
 
-CREATE INDEX conversations_by_user ON public.conversations USING btree (user_id, seq);
+CREATE UNIQUE INDEX conversations_by_user ON public.conversations USING btree (user_id, seq);
 
 CREATE INDEX cost_daily_users_user ON public.cost_daily_users USING btree (project, user_id, day);
 
@@ -3181,11 +3460,15 @@ CREATE INDEX rollout_outcomes_by_arm ON public.rollout_outcomes USING btree (fla
 
 CREATE INDEX search_documents_words ON public.search_documents USING gin (words);
 
-CREATE TRIGGER cost_complete_host_row BEFORE INSERT ON public.cost_tracking FOR EACH ROW WHEN ((new.price_source = 'host'::text)) EXECUTE FUNCTION public.cost_complete_host_row();
+CREATE TRIGGER llm_common_host_count AFTER INSERT ON public.cost_tracking FOR EACH ROW WHEN ((new.kind = 'host'::text)) EXECUTE FUNCTION public.cost_host_count();
 
-CREATE TRIGGER cost_count_host_row AFTER INSERT ON public.cost_tracking FOR EACH ROW WHEN ((new.price_source = 'host'::text)) EXECUTE FUNCTION public.cost_count_host_row();
+CREATE TRIGGER llm_common_host_row BEFORE INSERT ON public.conversations FOR EACH ROW WHEN (((new.id IS NULL) OR (new.user_id IS NULL) OR (new.role IS NULL) OR (new.content IS NULL) OR (new."timestamp" IS NULL))) EXECUTE FUNCTION public.conversation_host_row();
 
-CREATE TRIGGER pipeline_models BEFORE INSERT OR UPDATE OF models ON public.pipeline_runs FOR EACH ROW EXECUTE FUNCTION public.pipeline_models();
+CREATE TRIGGER llm_common_host_row BEFORE INSERT ON public.cost_tracking FOR EACH ROW WHEN ((new.day IS NULL)) EXECUTE FUNCTION public.cost_host_row();
+
+CREATE TRIGGER llm_common_host_row BEFORE INSERT ON public.pipeline_runs FOR EACH ROW WHEN ((new.input IS NULL)) EXECUTE FUNCTION public.pipeline_host_run();
+
+CREATE TRIGGER llm_common_host_row BEFORE INSERT ON public.pipeline_steps FOR EACH ROW WHEN ((new.key IS NULL)) EXECUTE FUNCTION public.pipeline_host_step();
 
 ALTER TABLE ONLY public.pipeline_steps
     ADD CONSTRAINT pipeline_steps_run_id_fkey FOREIGN KEY (run_id) REFERENCES public.pipeline_runs(id) ON DELETE CASCADE;
@@ -3210,7 +3493,99 @@ ALTER TABLE public.cost_reservations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.cost_tracking ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY llm_common_app ON public.budget_windows TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.conversation_summaries TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.conversations TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.cost_alerts TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.cost_daily TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.cost_daily_users TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.cost_price_factors TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.cost_projects TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.cost_reservations TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.cost_tracking TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.llm_common_migrations TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.llm_response_cache TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.llm_response_forgotten TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.pipeline_runs TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.pipeline_steps TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.rate_limit_buckets TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.rate_limit_slots TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.rollout_flags TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.rollout_outcomes TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.search_documents TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.web_search_cache TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.web_search_leases TO llm_common_app USING (true) WITH CHECK (true);
+
+CREATE POLICY llm_common_app ON public.web_search_stats TO llm_common_app USING (true) WITH CHECK (true);
+
 ALTER TABLE public.llm_common_migrations ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY llm_common_read ON public.budget_windows FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.conversation_summaries FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.conversations FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.cost_alerts FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.cost_daily FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.cost_daily_users FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.cost_price_factors FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.cost_projects FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.cost_reservations FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.cost_tracking FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.llm_common_migrations FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.llm_response_cache FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.llm_response_forgotten FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.pipeline_runs FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.pipeline_steps FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.rate_limit_buckets FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.rate_limit_slots FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.rollout_flags FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.rollout_outcomes FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.search_documents FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.web_search_cache FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.web_search_leases FOR SELECT TO llm_common_read USING (true);
+
+CREATE POLICY llm_common_read ON public.web_search_stats FOR SELECT TO llm_common_read USING (true);
 
 CREATE POLICY llm_common_service_role ON public.budget_windows TO service_role USING (true) WITH CHECK (true);
 
@@ -3283,443 +3658,707 @@ ALTER TABLE public.web_search_leases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.web_search_stats ENABLE ROW LEVEL SECURITY;
 
 REVOKE ALL ON FUNCTION public.adopt_cost(call jsonb, limits jsonb, hold_seconds double precision, reserved_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.adopt_cost(call jsonb, limits jsonb, hold_seconds double precision, reserved_at timestamp with time zone) TO llm_common_app;
 GRANT ALL ON FUNCTION public.adopt_cost(call jsonb, limits jsonb, hold_seconds double precision, reserved_at timestamp with time zone) TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_alerts(of_project text, on_day date, limits jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_alerts(of_project text, on_day date, limits jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.budget_alerts(of_project text, on_day date, limits jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_ends(of_window text, starts date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_ends(of_window text, starts date) TO llm_common_app;
+GRANT ALL ON FUNCTION public.budget_ends(of_window text, starts date) TO llm_common_read;
 GRANT ALL ON FUNCTION public.budget_ends(of_window text, starts date) TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_reservations TO llm_common_app;
+GRANT SELECT ON TABLE public.cost_reservations TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_reservations TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_fit(held public.cost_reservations, more_nano bigint, OUT spent_nano bigint, OUT limits_changed boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_fit(held public.cost_reservations, more_nano bigint, OUT spent_nano bigint, OUT limits_changed boolean) TO llm_common_app;
 GRANT ALL ON FUNCTION public.budget_fit(held public.cost_reservations, more_nano bigint, OUT spent_nano bigint, OUT limits_changed boolean) TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_move(of_project text, on_day date, of_scopes text[], reserved bigint, spent bigint, over bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_move(of_project text, on_day date, of_scopes text[], reserved bigint, spent bigint, over bigint) TO llm_common_app;
 GRANT ALL ON FUNCTION public.budget_move(of_project text, on_day date, of_scopes text[], reserved bigint, spent bigint, over bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_open(of_project text, on_day date, limits jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_open(of_project text, on_day date, limits jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.budget_open(of_project text, on_day date, limits jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_resets_at(of_project text, of_window text, starts date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_resets_at(of_project text, of_window text, starts date) TO llm_common_app;
+GRANT ALL ON FUNCTION public.budget_resets_at(of_project text, of_window text, starts date) TO llm_common_read;
 GRANT ALL ON FUNCTION public.budget_resets_at(of_project text, of_window text, starts date) TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_starts(of_window text, on_day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_starts(of_window text, on_day date) TO llm_common_app;
+GRANT ALL ON FUNCTION public.budget_starts(of_window text, on_day date) TO llm_common_read;
 GRANT ALL ON FUNCTION public.budget_starts(of_window text, on_day date) TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_status(project text, limits jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_status(project text, limits jsonb) TO llm_common_app;
+GRANT ALL ON FUNCTION public.budget_status(project text, limits jsonb) TO llm_common_read;
 GRANT ALL ON FUNCTION public.budget_status(project text, limits jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.budget_truth(of_project text, of_scope text, of_window text, of_starts date, OUT spent_nano bigint, OUT over_nano bigint, OUT reserved_nano bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.budget_truth(of_project text, of_scope text, of_window text, of_starts date, OUT spent_nano bigint, OUT over_nano bigint, OUT reserved_nano bigint) TO llm_common_app;
+GRANT ALL ON FUNCTION public.budget_truth(of_project text, of_scope text, of_window text, of_starts date, OUT spent_nano bigint, OUT over_nano bigint, OUT reserved_nano bigint) TO llm_common_read;
 GRANT ALL ON FUNCTION public.budget_truth(of_project text, of_scope text, of_window text, of_starts date, OUT spent_nano bigint, OUT over_nano bigint, OUT reserved_nano bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION public.check_cost_ledger(project text, since date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.check_cost_ledger(project text, since date) TO llm_common_app;
+GRANT ALL ON FUNCTION public.check_cost_ledger(project text, since date) TO llm_common_read;
 GRANT ALL ON FUNCTION public.check_cost_ledger(project text, since date) TO service_role;
 
 REVOKE ALL ON FUNCTION public.claim_runs(worker text, code_version text, max_runs integer, lease_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_runs(worker text, code_version text, max_runs integer, lease_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.claim_runs(worker text, code_version text, max_runs integer, lease_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cleanup_conversations(days integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cleanup_conversations(days integer) TO llm_common_app;
 GRANT ALL ON FUNCTION public.cleanup_conversations(days integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cleanup_response_cache(max_rows integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cleanup_response_cache(max_rows integer) TO llm_common_app;
 GRANT ALL ON FUNCTION public.cleanup_response_cache(max_rows integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cleanup_search_cache() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cleanup_search_cache() TO llm_common_app;
 GRANT ALL ON FUNCTION public.cleanup_search_cache() TO service_role;
 
 REVOKE ALL ON FUNCTION public.compare_models(start_date date, end_date date, step text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.compare_models(start_date date, end_date date, step text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.compare_models(start_date date, end_date date, step text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.compare_models(start_date date, end_date date, step text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.compare_pipelines(start_date date, end_date date, spec text, shared_only boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.compare_pipelines(start_date date, end_date date, spec text, shared_only boolean) TO llm_common_app;
+GRANT ALL ON FUNCTION public.compare_pipelines(start_date date, end_date date, spec text, shared_only boolean) TO llm_common_read;
 GRANT ALL ON FUNCTION public.compare_pipelines(start_date date, end_date date, spec text, shared_only boolean) TO service_role;
 
 REVOKE ALL ON FUNCTION public.compare_runs(run_ids jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.compare_runs(run_ids jsonb) TO llm_common_app;
+GRANT ALL ON FUNCTION public.compare_runs(run_ids jsonb) TO llm_common_read;
 GRANT ALL ON FUNCTION public.compare_runs(run_ids jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.complete_run(lease jsonb, result jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.complete_run(lease jsonb, result jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.complete_run(lease jsonb, result jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.conversation_backlog(owner text, keep integer, max_messages integer, max_characters integer, clip integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_backlog(owner text, keep integer, max_messages integer, max_characters integer, clip integer) TO llm_common_app;
+GRANT ALL ON FUNCTION public.conversation_backlog(owner text, keep integer, max_messages integer, max_characters integer, clip integer) TO llm_common_read;
 GRANT ALL ON FUNCTION public.conversation_backlog(owner text, keep integer, max_messages integer, max_characters integer, clip integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.conversation_context(owner text, on_page text, newest integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_context(owner text, on_page text, newest integer) TO llm_common_app;
+GRANT ALL ON FUNCTION public.conversation_context(owner text, on_page text, newest integer) TO llm_common_read;
 GRANT ALL ON FUNCTION public.conversation_context(owner text, on_page text, newest integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.conversation_forget(owner text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_forget(owner text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.conversation_forget(owner text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.conversation_forget_message(owner text, message_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_forget_message(owner text, message_id bigint) TO llm_common_app;
 GRANT ALL ON FUNCTION public.conversation_forget_message(owner text, message_id bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION public.conversation_history(owner text, newest integer, before_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_history(owner text, newest integer, before_id bigint) TO llm_common_app;
+GRANT ALL ON FUNCTION public.conversation_history(owner text, newest integer, before_id bigint) TO llm_common_read;
 GRANT ALL ON FUNCTION public.conversation_history(owner text, newest integer, before_id bigint) TO service_role;
 
+REVOKE ALL ON FUNCTION public.conversation_host_row() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.conversation_lock(owner text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_lock(owner text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.conversation_lock(owner text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.conversation_recall(owner text, query text, at_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_recall(owner text, query text, at_most integer) TO llm_common_app;
+GRANT ALL ON FUNCTION public.conversation_recall(owner text, query text, at_most integer) TO llm_common_read;
 GRANT ALL ON FUNCTION public.conversation_recall(owner text, query text, at_most integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.conversation_save(owner text, said_by text, said text, on_page text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_save(owner text, said_by text, said text, on_page text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.conversation_save(owner text, said_by text, said text, on_page text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.conversation_save_summary(owner text, previous_id bigint, through_id bigint, message_count integer, summary_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.conversation_save_summary(owner text, previous_id bigint, through_id bigint, message_count integer, summary_text text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.conversation_save_summary(owner text, previous_id bigint, through_id bigint, message_count integer, summary_text text) TO service_role;
 
-REVOKE ALL ON FUNCTION public.conversation_user_is(user_id text, owner uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.conversation_user_is(user_id text, owner uuid) TO service_role;
-
 REVOKE ALL ON FUNCTION public.cost_breakdown(start_date date, end_date date, group_by text, project text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_breakdown(start_date date, end_date date, group_by text, project text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_breakdown(start_date date, end_date date, group_by text, project text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_breakdown(start_date date, end_date date, group_by text, project text) TO service_role;
 
-REVOKE ALL ON FUNCTION public.cost_complete_host_row() FROM PUBLIC;
-GRANT ALL ON FUNCTION public.cost_complete_host_row() TO service_role;
-
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_tracking TO llm_common_app;
+GRANT SELECT ON TABLE public.cost_tracking TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_tracking TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_count(paid public.cost_tracking, sign integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_count(paid public.cost_tracking, sign integer) TO llm_common_app;
 GRANT ALL ON FUNCTION public.cost_count(paid public.cost_tracking, sign integer) TO service_role;
 
-REVOKE ALL ON FUNCTION public.cost_count_host_row() FROM PUBLIC;
-GRANT ALL ON FUNCTION public.cost_count_host_row() TO service_role;
-
 REVOKE ALL ON FUNCTION public.cost_day(of_project text, at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_day(of_project text, at timestamp with time zone) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_day(of_project text, at timestamp with time zone) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_day(of_project text, at timestamp with time zone) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_expire(held public.cost_reservations) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_expire(held public.cost_reservations) TO llm_common_app;
 GRANT ALL ON FUNCTION public.cost_expire(held public.cost_reservations) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_forecast(project text, as_of date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_forecast(project text, as_of date) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_forecast(project text, as_of date) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_forecast(project text, as_of date) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_gate(of_project text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_gate(of_project text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.cost_gate(of_project text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_grow(before public.cost_reservations, more_nano bigint, of_extension uuid, of_model text, of_provider text, limits jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_grow(before public.cost_reservations, more_nano bigint, of_extension uuid, of_model text, of_provider text, limits jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.cost_grow(before public.cost_reservations, more_nano bigint, of_extension uuid, of_model text, of_provider text, limits jsonb) TO service_role;
 
+REVOKE ALL ON FUNCTION public.cost_host_count() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.cost_host_row() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.cost_key_used(project text, key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_key_used(project text, key text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_key_used(project text, key text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_key_used(project text, key text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_nano(cost_usd numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_nano(cost_usd numeric) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_nano(cost_usd numeric) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_nano(cost_usd numeric) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_note_price(paid public.cost_tracking, listed_nano bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_note_price(paid public.cost_tracking, listed_nano bigint) TO llm_common_app;
 GRANT ALL ON FUNCTION public.cost_note_price(paid public.cost_tracking, listed_nano bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_of_reservation(held public.cost_reservations) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_of_reservation(held public.cost_reservations) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_of_reservation(held public.cost_reservations) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_of_reservation(held public.cost_reservations) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_over(paid public.cost_tracking) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_over(paid public.cost_tracking) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_over(paid public.cost_tracking) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_over(paid public.cost_tracking) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_paid(base public.cost_tracking, outcome jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_paid(base public.cost_tracking, outcome jsonb) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_paid(base public.cost_tracking, outcome jsonb) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_paid(base public.cost_tracking, outcome jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_reservation_check(held public.cost_reservations, hold_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_reservation_check(held public.cost_reservations, hold_seconds double precision) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_reservation_check(held public.cost_reservations, hold_seconds double precision) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_reservation_check(held public.cost_reservations, hold_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_rollup(paid public.cost_tracking, sign integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_rollup(paid public.cost_tracking, sign integer) TO llm_common_app;
 GRANT ALL ON FUNCTION public.cost_rollup(paid public.cost_tracking, sign integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_scopes(user_id text, model text, run_id text, tags jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_scopes(user_id text, model text, run_id text, tags jsonb) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_scopes(user_id text, model text, run_id text, tags jsonb) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_scopes(user_id text, model text, run_id text, tags jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_spent_today(of_project text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_spent_today(of_project text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_spent_today(of_project text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_spent_today(of_project text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_time_zone(of_project text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_time_zone(of_project text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_time_zone(of_project text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_time_zone(of_project text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_total(project text, from_day date, to_day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_total(project text, from_day date, to_day date) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_total(project text, from_day date, to_day date) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_total(project text, from_day date, to_day date) TO service_role;
 
 REVOKE ALL ON FUNCTION public.cost_true_bound(of_provider text, of_model text, bound_nano bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.cost_true_bound(of_provider text, of_model text, bound_nano bigint) TO llm_common_app;
+GRANT ALL ON FUNCTION public.cost_true_bound(of_provider text, of_model text, bound_nano bigint) TO llm_common_read;
 GRANT ALL ON FUNCTION public.cost_true_bound(of_provider text, of_model text, bound_nano bigint) TO service_role;
 
 REVOKE ALL ON FUNCTION public.enqueue_runs(runs jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.enqueue_runs(runs jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.enqueue_runs(runs jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.expire_reservations(max_rows integer, project text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.expire_reservations(max_rows integer, project text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.expire_reservations(max_rows integer, project text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.extend_cost(reservation_id uuid, more_nano bigint, extension_id uuid, model text, provider text, limits jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.extend_cost(reservation_id uuid, more_nano bigint, extension_id uuid, model text, provider text, limits jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.extend_cost(reservation_id uuid, more_nano bigint, extension_id uuid, model text, provider text, limits jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.finish_step(lease jsonb, step jsonb, reservation_id uuid, outcome jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.finish_step(lease jsonb, step jsonb, reservation_id uuid, outcome jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.finish_step(lease jsonb, step jsonb, reservation_id uuid, outcome jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_cache_stats() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_cache_stats() TO llm_common_app;
+GRANT ALL ON FUNCTION public.get_cache_stats() TO llm_common_read;
 GRANT ALL ON FUNCTION public.get_cache_stats() TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_cost_breakdown(start_date date, end_date date, group_by text, project text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_cost_breakdown(start_date date, end_date date, group_by text, project text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.get_cost_breakdown(start_date date, end_date date, group_by text, project text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.get_cost_breakdown(start_date date, end_date date, group_by text, project text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_daily_cost(target_date date, project text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_daily_cost(target_date date, project text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.get_daily_cost(target_date date, project text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.get_daily_cost(target_date date, project text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_monthly_cost(target_year integer, target_month integer, project text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_monthly_cost(target_year integer, target_month integer, project text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.get_monthly_cost(target_year integer, target_month integer, project text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.get_monthly_cost(target_year integer, target_month integer, project text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.get_run(run_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.get_run(run_id uuid) TO llm_common_app;
+GRANT ALL ON FUNCTION public.get_run(run_id uuid) TO llm_common_read;
 GRANT ALL ON FUNCTION public.get_run(run_id uuid) TO service_role;
 
 REVOKE ALL ON FUNCTION public.list_runs(wanted jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_runs(wanted jsonb) TO llm_common_app;
+GRANT ALL ON FUNCTION public.list_runs(wanted jsonb) TO llm_common_read;
 GRANT ALL ON FUNCTION public.list_runs(wanted jsonb) TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_drop_old_functions(names text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_drop_old_functions(names text[]) TO service_role;
+REVOKE ALL ON FUNCTION public.llm_common_close_table(target regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_close_table(target regclass) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_close_table(target regclass) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_constrain(target regclass, constraint_name text, condition text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_constrain(target regclass, constraint_name text, condition text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_constrain(target regclass, constraint_name text, condition text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_convert(target regclass, checked text[], changes text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_convert(target regclass, checked text[], changes text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_convert(target regclass, checked text[], changes text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.llm_common_flush() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_flush() TO llm_common_app;
 GRANT ALL ON FUNCTION public.llm_common_flush() TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_note(note text) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_note(note text) TO service_role;
+REVOKE ALL ON FUNCTION public.llm_common_functions_in_the_way() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_functions_in_the_way() TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_functions_in_the_way() TO llm_common_read;
+GRANT ALL ON FUNCTION public.llm_common_functions_in_the_way() TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_put_aside(of_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_put_aside(of_name text) TO service_role;
+REVOKE ALL ON FUNCTION public.llm_common_let_in() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_let_in() TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_let_in() TO llm_common_read;
+GRANT ALL ON FUNCTION public.llm_common_let_in() TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_secure_function(target regprocedure) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_secure_function(target regprocedure) TO service_role;
+REVOKE ALL ON FUNCTION public.llm_common_look_first() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_look_first() TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_look_first() TO llm_common_read;
+GRANT ALL ON FUNCTION public.llm_common_look_first() TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_secure_table(target regclass) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_secure_table(target regclass) TO service_role;
+REVOKE ALL ON FUNCTION public.llm_common_make_room(VARIADIC names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_make_room(VARIADIC names text[]) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_make_room(VARIADIC names text[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_reachers(target regclass, chosen boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_reachers(target regclass, chosen boolean) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_reachers(target regclass, chosen boolean) TO llm_common_read;
+GRANT ALL ON FUNCTION public.llm_common_reachers(target regclass, chosen boolean) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_record(file text, sha256 text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_record(file text, sha256 text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_record(file text, sha256 text) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_role(role oid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_role(role oid) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_role(role oid) TO llm_common_read;
+GRANT ALL ON FUNCTION public.llm_common_role(role oid) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_secure_functions(names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_secure_functions(names text[]) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_secure_functions(names text[]) TO service_role;
+
+REVOKE ALL ON FUNCTION public.llm_common_secure_table(target regclass, hidden text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_secure_table(target regclass, hidden text[]) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_secure_table(target regclass, hidden text[]) TO service_role;
 
 REVOKE ALL ON FUNCTION public.llm_common_shut_out() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_shut_out() TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_shut_out() TO llm_common_read;
 GRANT ALL ON FUNCTION public.llm_common_shut_out() TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_table_kind(of_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_table_kind(of_name text) TO service_role;
+REVOKE ALL ON FUNCTION public.llm_common_tables() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_tables() TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_tables() TO llm_common_read;
+GRANT ALL ON FUNCTION public.llm_common_tables() TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_table_shapes() FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_table_shapes() TO service_role;
+REVOKE ALL ON FUNCTION public.llm_common_take_policies(target regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_take_policies(target regclass) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_take_policies(target regclass) TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_take_over(of_name text, key text) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_take_over(of_name text, key text) TO service_role;
+REVOKE ALL ON FUNCTION public.llm_common_take_views(target regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.llm_common_take_views(target regclass) TO llm_common_app;
+GRANT ALL ON FUNCTION public.llm_common_take_views(target regclass) TO service_role;
 
-REVOKE ALL ON FUNCTION public.llm_common_uid_as_text(expression text) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.llm_common_uid_as_text(expression text) TO service_role;
-
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pipeline_runs TO llm_common_app;
+GRANT SELECT ON TABLE public.pipeline_runs TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pipeline_runs TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_claim(run public.pipeline_runs, for_worker text, for_code text, lease_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_claim(run public.pipeline_runs, for_worker text, for_code text, lease_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.pipeline_claim(run public.pipeline_runs, for_worker text, for_code text, lease_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_comparison(run_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_comparison(run_ids uuid[]) TO llm_common_app;
+GRANT ALL ON FUNCTION public.pipeline_comparison(run_ids uuid[]) TO llm_common_read;
 GRANT ALL ON FUNCTION public.pipeline_comparison(run_ids uuid[]) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_cost_nano(run uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_cost_nano(run uuid) TO llm_common_app;
+GRANT ALL ON FUNCTION public.pipeline_cost_nano(run uuid) TO llm_common_read;
 GRANT ALL ON FUNCTION public.pipeline_cost_nano(run uuid) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_exhaust(run public.pipeline_runs) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_exhaust(run public.pipeline_runs) TO llm_common_app;
 GRANT ALL ON FUNCTION public.pipeline_exhaust(run public.pipeline_runs) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_handover(claimed public.pipeline_runs) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_handover(claimed public.pipeline_runs) TO llm_common_app;
+GRANT ALL ON FUNCTION public.pipeline_handover(claimed public.pipeline_runs) TO llm_common_read;
 GRANT ALL ON FUNCTION public.pipeline_handover(claimed public.pipeline_runs) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_hold(lease jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_hold(lease jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.pipeline_hold(lease jsonb) TO service_role;
 
+REVOKE ALL ON FUNCTION public.pipeline_host_run() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.pipeline_host_step() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs) TO llm_common_app;
+GRANT ALL ON FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs) TO llm_common_read;
 GRANT ALL ON FUNCTION public.pipeline_key_refusal(known public.pipeline_runs, wanted public.pipeline_runs) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_lease_end(seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_lease_end(seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.pipeline_lease_end(seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_locked(run uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_locked(run uuid) TO llm_common_app;
 GRANT ALL ON FUNCTION public.pipeline_locked(run uuid) TO service_role;
 
-REVOKE ALL ON FUNCTION public.pipeline_models() FROM PUBLIC;
-GRANT ALL ON FUNCTION public.pipeline_models() TO service_role;
-
 REVOKE ALL ON FUNCTION public.pipeline_put_back(lease jsonb, used integer, wait_seconds double precision, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_put_back(lease jsonb, used integer, wait_seconds double precision, reason text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.pipeline_put_back(lease jsonb, used integer, wait_seconds double precision, reason text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_run_json(run public.pipeline_runs) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_run_json(run public.pipeline_runs) TO llm_common_app;
+GRANT ALL ON FUNCTION public.pipeline_run_json(run public.pipeline_runs) TO llm_common_read;
 GRANT ALL ON FUNCTION public.pipeline_run_json(run public.pipeline_runs) TO service_role;
 
 REVOKE ALL ON FUNCTION public.pipeline_store(lease jsonb, step jsonb, reservation uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_store(lease jsonb, step jsonb, reservation uuid) TO llm_common_app;
 GRANT ALL ON FUNCTION public.pipeline_store(lease jsonb, step jsonb, reservation uuid) TO service_role;
 
+REVOKE ALL ON FUNCTION public.pipeline_unknown(run uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.pipeline_unknown(run uuid) TO llm_common_app;
+GRANT ALL ON FUNCTION public.pipeline_unknown(run uuid) TO llm_common_read;
+GRANT ALL ON FUNCTION public.pipeline_unknown(run uuid) TO service_role;
+
 REVOKE ALL ON FUNCTION public.queue_status() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.queue_status() TO llm_common_app;
+GRANT ALL ON FUNCTION public.queue_status() TO llm_common_read;
 GRANT ALL ON FUNCTION public.queue_status() TO service_role;
 
 REVOKE ALL ON FUNCTION public.rate_limit_end(of_namespace text, with_permit uuid, corrections jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rate_limit_end(of_namespace text, with_permit uuid, corrections jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rate_limit_end(of_namespace text, with_permit uuid, corrections jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rate_limit_gates(of_namespace text, keys text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rate_limit_gates(of_namespace text, keys text[]) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rate_limit_gates(of_namespace text, keys text[]) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rate_limit_take(of_namespace text, with_permit uuid, demands jsonb, lease_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rate_limit_take(of_namespace text, with_permit uuid, demands jsonb, lease_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rate_limit_take(of_namespace text, with_permit uuid, demands jsonb, lease_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.record_cost(cost jsonb, limits jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.record_cost(cost jsonb, limits jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.record_cost(cost jsonb, limits jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.release_cost(reservation_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.release_cost(reservation_id uuid) TO llm_common_app;
 GRANT ALL ON FUNCTION public.release_cost(reservation_id uuid) TO service_role;
 
 REVOKE ALL ON FUNCTION public.release_run(lease jsonb, wait_seconds double precision, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.release_run(lease jsonb, wait_seconds double precision, reason text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.release_run(lease jsonb, wait_seconds double precision, reason text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.renew_run_lease(lease jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.renew_run_lease(lease jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.renew_run_lease(lease jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.renew_run_leases(leases jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.renew_run_leases(leases jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.renew_run_leases(leases jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.request_cancel(run_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.request_cancel(run_id uuid) TO llm_common_app;
 GRANT ALL ON FUNCTION public.request_cancel(run_id uuid) TO service_role;
 
 REVOKE ALL ON FUNCTION public.reserve_cost(call jsonb, limits jsonb, hold_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.reserve_cost(call jsonb, limits jsonb, hold_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.reserve_cost(call jsonb, limits jsonb, hold_seconds double precision) TO service_role;
 
-REVOKE ALL ON PROCEDURE public.reserve_cost_early(IN call jsonb, IN limits jsonb, IN hold_seconds double precision, INOUT answer jsonb) FROM PUBLIC;
-GRANT ALL ON PROCEDURE public.reserve_cost_early(IN call jsonb, IN limits jsonb, IN hold_seconds double precision, INOUT answer jsonb) TO service_role;
-
 REVOKE ALL ON FUNCTION public.response_cache_forget(project text, user_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.response_cache_forget(project text, user_id text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.response_cache_forget(project text, user_id text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.response_cache_get(key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.response_cache_get(key text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.response_cache_get(key text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.response_cache_get(key text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.response_cache_put(key text, entry jsonb, ttl_seconds double precision, ticket text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.response_cache_put(key text, entry jsonb, ttl_seconds double precision, ticket text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.response_cache_put(key text, entry jsonb, ttl_seconds double precision, ticket text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.resume_run(run_id uuid, worker text, code_version text, lease_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.resume_run(run_id uuid, worker text, code_version text, lease_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.resume_run(run_id uuid, worker text, code_version text, lease_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.retry_run(lease jsonb, wait_seconds double precision, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.retry_run(lease jsonb, wait_seconds double precision, reason text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.retry_run(lease jsonb, wait_seconds double precision, reason text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_arm_stats(flag_name text, arm_name text, in_epoch integer, newest integer, max_age_seconds double precision, slow_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_arm_stats(flag_name text, arm_name text, in_epoch integer, newest integer, max_age_seconds double precision, slow_seconds double precision) TO llm_common_app;
+GRANT ALL ON FUNCTION public.rollout_arm_stats(flag_name text, arm_name text, in_epoch integer, newest integer, max_age_seconds double precision, slow_seconds double precision) TO llm_common_read;
 GRANT ALL ON FUNCTION public.rollout_arm_stats(flag_name text, arm_name text, in_epoch integer, newest integer, max_age_seconds double precision, slow_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_get(flag_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_get(flag_name text) TO llm_common_app;
+GRANT ALL ON FUNCTION public.rollout_get(flag_name text) TO llm_common_read;
 GRANT ALL ON FUNCTION public.rollout_get(flag_name text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_latch(flag_name text, in_epoch integer, reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_latch(flag_name text, in_epoch integer, reason text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rollout_latch(flag_name text, in_epoch integer, reason text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_prune(flag_name text, arm_name text, keep integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_prune(flag_name text, arm_name text, keep integer) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rollout_prune(flag_name text, arm_name text, keep integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_record(flag_name text, outcomes jsonb, newest integer, max_age_seconds double precision, slow_ratio double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_record(flag_name text, outcomes jsonb, newest integer, max_age_seconds double precision, slow_ratio double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rollout_record(flag_name text, outcomes jsonb, newest integer, max_age_seconds double precision, slow_ratio double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_report(flag_name text, newest integer, max_age_seconds double precision, slow_ratio double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_report(flag_name text, newest integer, max_age_seconds double precision, slow_ratio double precision) TO llm_common_app;
+GRANT ALL ON FUNCTION public.rollout_report(flag_name text, newest integer, max_age_seconds double precision, slow_ratio double precision) TO llm_common_read;
 GRANT ALL ON FUNCTION public.rollout_report(flag_name text, newest integer, max_age_seconds double precision, slow_ratio double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_reset(flag_name text, new_percentage integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_reset(flag_name text, new_percentage integer) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rollout_reset(flag_name text, new_percentage integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_set_enabled(flag_name text, is_enabled boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_set_enabled(flag_name text, is_enabled boolean) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rollout_set_enabled(flag_name text, is_enabled boolean) TO service_role;
 
 REVOKE ALL ON FUNCTION public.rollout_set_percentage(flag_name text, new_percentage integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.rollout_set_percentage(flag_name text, new_percentage integer) TO llm_common_app;
 GRANT ALL ON FUNCTION public.rollout_set_percentage(flag_name text, new_percentage integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.save_step(lease jsonb, step jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.save_step(lease jsonb, step jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.save_step(lease jsonb, step jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.score_run(run_id uuid, quality double precision, note text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.score_run(run_id uuid, quality double precision, note text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.score_run(run_id uuid, quality double precision, note text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_cache_count(batch jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_cache_count(batch jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.search_cache_count(batch jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_cache_get(key text, folded_query text, max_age_seconds double precision, lease_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_cache_get(key text, folded_query text, max_age_seconds double precision, lease_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.search_cache_get(key text, folded_query text, max_age_seconds double precision, lease_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_cache_invalidate(scope text, target text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_cache_invalidate(scope text, target text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.search_cache_invalidate(scope text, target text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_cache_peek(key text, max_age_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_cache_peek(key text, max_age_seconds double precision) TO llm_common_app;
+GRANT ALL ON FUNCTION public.search_cache_peek(key text, max_age_seconds double precision) TO llm_common_read;
 GRANT ALL ON FUNCTION public.search_cache_peek(key text, max_age_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_cache_put(key text, lease uuid, entry jsonb, fresh_seconds double precision, stale_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_cache_put(key text, lease uuid, entry jsonb, fresh_seconds double precision, stale_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.search_cache_put(key text, lease uuid, entry jsonb, fresh_seconds double precision, stale_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_cache_release(key text, lease uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_cache_release(key text, lease uuid) TO llm_common_app;
 GRANT ALL ON FUNCTION public.search_cache_release(key text, lease uuid) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_cache_renew(key text, lease uuid, lease_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_cache_renew(key text, lease uuid, lease_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.search_cache_renew(key text, lease uuid, lease_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_documents_delete(urls jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_documents_delete(urls jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.search_documents_delete(urls jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_documents_find(query text, count integer, domains jsonb, since date) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_documents_find(query text, count integer, domains jsonb, since date) TO llm_common_app;
+GRANT ALL ON FUNCTION public.search_documents_find(query text, count integer, domains jsonb, since date) TO llm_common_read;
 GRANT ALL ON FUNCTION public.search_documents_find(query text, count integer, domains jsonb, since date) TO service_role;
 
 REVOKE ALL ON FUNCTION public.search_documents_put(documents jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.search_documents_put(documents jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.search_documents_put(documents jsonb) TO service_role;
 
 REVOKE ALL ON FUNCTION public.set_cost_time_zone(project text, time_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.set_cost_time_zone(project text, time_zone text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.set_cost_time_zone(project text, time_zone text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.settle_cost(reservation_id uuid, outcome jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.settle_cost(reservation_id uuid, outcome jsonb) TO llm_common_app;
 GRANT ALL ON FUNCTION public.settle_cost(reservation_id uuid, outcome jsonb) TO service_role;
 
-REVOKE ALL ON PROCEDURE public.settle_cost_early(IN reservation_id uuid, IN outcome jsonb, INOUT answer jsonb) FROM PUBLIC;
-GRANT ALL ON PROCEDURE public.settle_cost_early(IN reservation_id uuid, IN outcome jsonb, INOUT answer jsonb) TO service_role;
-
 REVOKE ALL ON FUNCTION public.start_run(run jsonb, worker text, lease_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.start_run(run jsonb, worker text, lease_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.start_run(run jsonb, worker text, lease_seconds double precision) TO service_role;
 
 REVOKE ALL ON FUNCTION public.stop_run(lease jsonb, final_status text, error_message text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.stop_run(lease jsonb, final_status text, error_message text) TO llm_common_app;
 GRANT ALL ON FUNCTION public.stop_run(lease jsonb, final_status text, error_message text) TO service_role;
 
 REVOKE ALL ON FUNCTION public.sweep_stale_runs(max_rows integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.sweep_stale_runs(max_rows integer) TO llm_common_app;
 GRANT ALL ON FUNCTION public.sweep_stale_runs(max_rows integer) TO service_role;
 
 REVOKE ALL ON FUNCTION public.take_run(run_id uuid, worker text, code_version text, lease_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.take_run(run_id uuid, worker text, code_version text, lease_seconds double precision) TO llm_common_app;
 GRANT ALL ON FUNCTION public.take_run(run_id uuid, worker text, code_version text, lease_seconds double precision) TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.budget_windows TO llm_common_app;
+GRANT SELECT ON TABLE public.budget_windows TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.budget_windows TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conversation_summaries TO llm_common_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conversation_summaries TO service_role;
 
+GRANT SELECT(id) ON TABLE public.conversation_summaries TO llm_common_read;
+
+GRANT SELECT(user_id) ON TABLE public.conversation_summaries TO llm_common_read;
+
+GRANT SELECT(covers_through) ON TABLE public.conversation_summaries TO llm_common_read;
+
+GRANT SELECT(created_at) ON TABLE public.conversation_summaries TO llm_common_read;
+
+GRANT USAGE ON SEQUENCE public.conversation_summaries_id_seq TO llm_common_app;
 GRANT USAGE ON SEQUENCE public.conversation_summaries_id_seq TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conversations TO llm_common_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.conversations TO service_role;
 
+GRANT SELECT(id) ON TABLE public.conversations TO llm_common_read;
+
+GRANT SELECT(seq) ON TABLE public.conversations TO llm_common_read;
+
+GRANT SELECT(user_id) ON TABLE public.conversations TO llm_common_read;
+
+GRANT SELECT(role) ON TABLE public.conversations TO llm_common_read;
+
+GRANT SELECT("timestamp") ON TABLE public.conversations TO llm_common_read;
+
+GRANT SELECT(page) ON TABLE public.conversations TO llm_common_read;
+
+GRANT USAGE ON SEQUENCE public.conversations_seq_seq TO llm_common_app;
 GRANT USAGE ON SEQUENCE public.conversations_seq_seq TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_alerts TO llm_common_app;
+GRANT SELECT ON TABLE public.cost_alerts TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_alerts TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_daily TO llm_common_app;
+GRANT SELECT ON TABLE public.cost_daily TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_daily TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_daily_users TO llm_common_app;
+GRANT SELECT ON TABLE public.cost_daily_users TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_daily_users TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_price_factors TO llm_common_app;
+GRANT SELECT ON TABLE public.cost_price_factors TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_price_factors TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_projects TO llm_common_app;
+GRANT SELECT ON TABLE public.cost_projects TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cost_projects TO service_role;
 
+GRANT SELECT ON TABLE public.llm_common_migrations TO llm_common_app;
+GRANT SELECT ON TABLE public.llm_common_migrations TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.llm_common_migrations TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.llm_response_cache TO llm_common_app;
+GRANT SELECT ON TABLE public.llm_response_cache TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.llm_response_cache TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.llm_response_forgotten TO llm_common_app;
+GRANT SELECT ON TABLE public.llm_response_forgotten TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.llm_response_forgotten TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pipeline_steps TO llm_common_app;
+GRANT SELECT ON TABLE public.pipeline_steps TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.pipeline_steps TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.rate_limit_buckets TO llm_common_app;
+GRANT SELECT ON TABLE public.rate_limit_buckets TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.rate_limit_buckets TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.rate_limit_slots TO llm_common_app;
+GRANT SELECT ON TABLE public.rate_limit_slots TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.rate_limit_slots TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.rollout_flags TO llm_common_app;
+GRANT SELECT ON TABLE public.rollout_flags TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.rollout_flags TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.rollout_outcomes TO llm_common_app;
+GRANT SELECT ON TABLE public.rollout_outcomes TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.rollout_outcomes TO service_role;
 
+GRANT USAGE ON SEQUENCE public.rollout_outcomes_id_seq TO llm_common_app;
 GRANT USAGE ON SEQUENCE public.rollout_outcomes_id_seq TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.search_documents TO llm_common_app;
+GRANT SELECT ON TABLE public.search_documents TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.search_documents TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.web_search_cache TO llm_common_app;
+GRANT SELECT ON TABLE public.web_search_cache TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.web_search_cache TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.web_search_leases TO llm_common_app;
+GRANT SELECT ON TABLE public.web_search_leases TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.web_search_leases TO service_role;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.web_search_stats TO llm_common_app;
+GRANT SELECT ON TABLE public.web_search_stats TO llm_common_read;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.web_search_stats TO service_role;

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llm_common.cli.console import escape, notes, results
 from llm_common.cli.options import DatabaseUrl, DataDir, command_database, data_folder
+
+if TYPE_CHECKING:
+    from llm_common.db.migrate import MigrationPlan
 
 __all__ = ["app", "migrate"]
 
@@ -15,8 +18,10 @@ app = typer.Typer(help="The embedded Postgres: is it running, and stop it.", no_
 
 
 def migrate(
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and undo it: nothing changes.")
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only say what was done.")] = False,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Apply again what is applied, as after roles were created.")
     ] = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -27,20 +32,27 @@ def migrate(
     named, and then nothing is changed.
     """
 
-    async def apply() -> tuple[Sequence[str], Sequence[str]]:
+    async def lines() -> Sequence[str]:
         async with command_database(database_url, data_dir) as db:
-            if not dry_run:
-                return await db.migrate(), ()
-            rehearsal = await db.rehearse_migration()
-            return rehearsal.names, rehearsal.notes
+            if status:
+                return [f"{migration.state:<8} {migration.name}" for migration in await db.migrations()]
+            if dry_run:
+                return _planned(await db.migration_plan())
+            return [f"applied {name}" for name in await db.migrate(repeat=repeat)]
 
-    names, noted = asyncio.run(apply())
-    for name in names:
-        results.print(f"{'would apply' if dry_run else 'applied'} {name}")
-    for note in noted:
-        results.print(f"would be: {escape(note)}")
-    if not names:
-        results.print("up to date")
+    for line in asyncio.run(lines()) or ["up to date"]:
+        results.print(escape(line), soft_wrap=True)
+
+
+def _planned(plan: "MigrationPlan") -> list[str]:
+    lines = [f"would apply {name}" for name in plan.files]
+    for found in plan.conversions:
+        lines.append(f"would convert public.{found.table} of the first schema: {found.rows:,} rows, all kept")
+        if found.kept_open:
+            lines.append(f"  still reached by its grants: {found.kept_open}")
+        if found.closed_to:
+            lines.append(f"  closed to: {found.closed_to}")
+    return lines + [f"would replace the function public.{called}" for called in plan.replaced_functions]
 
 
 @app.command()

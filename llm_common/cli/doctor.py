@@ -16,6 +16,7 @@ from llm_common.exceptions import DatabaseError, LLMCommonError
 from llm_common.settings import PROVIDER_KEYS, Settings
 
 if TYPE_CHECKING:
+    from llm_common.db.migrate import MigrationState
     from llm_common.llm.profile import Profile
 
 __all__ = ["doctor"]
@@ -129,12 +130,36 @@ def _chain(settings: Settings, profile: "Profile") -> Finding:
 async def _database(database_url: DatabaseUrl, data_dir: DataDir) -> list[Finding]:
     try:
         async with command_database(database_url, data_dir) as db:
-            waiting = [state.name for state in await db.migrations() if state.state != "applied"]
             reached = Finding("database", "ok", db.description)
+            schema, open_tables = _schema(await db.migrations()), await db.open_tables()
     except DatabaseError as error:
         return [Finding("database", "bad", str(error))]
     except LLMCommonError as error:
         return [Finding("database", "bad", str(error), "choose another with --database-url or --data-dir")]
-    if waiting:
-        return [reached, Finding("schema", "bad", f"waiting: {', '.join(waiting)}", "run: llm-common migrate")]
-    return [reached, Finding("schema", "ok", "up to date")]
+    kept = [
+        Finding(
+            f"public.{table}",
+            "off",
+            f"reached by {roles} through grants of before it was ours",
+            f"to end that: SELECT public.llm_common_close_table('public.{table}')",
+        )
+        for table, roles in open_tables.items()
+    ]
+    return [reached, schema, *kept]
+
+
+def _schema(migrations: "Sequence[MigrationState]") -> Finding:
+    named = {
+        state: ", ".join(migration.name for migration in migrations if migration.state == state)
+        for state in ("hidden", "changed", "pending", "newer")
+    }
+    if named["hidden"]:
+        fact = "it is there, but not visible to this role"
+        return Finding("schema", "bad", fact, "connect as its owner, or: GRANT llm_common_app TO this role")
+    if named["changed"]:
+        return Finding("schema", "bad", f"applied with another content: {named['changed']}", "restore the files")
+    if named["pending"]:
+        return Finding("schema", "bad", f"waiting: {named['pending']}", "run: llm-common migrate")
+    if named["newer"]:
+        return Finding("schema", "ok", f"of a newer llm_common: {named['newer']}", "update this installation")
+    return Finding("schema", "ok", "up to date")

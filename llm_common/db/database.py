@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llm_common.db.functions.runs import RunFunctions
     from llm_common.db.functions.search_cache import SearchCacheFunctions
     from llm_common.db.functions.search_documents import SearchDocumentFunctions
-    from llm_common.db.migrate import MigrationState, Rehearsal
+    from llm_common.db.migrate import MigrationPlan, MigrationState
     from llm_common.db.supabase import SupabaseClient
 
 __all__ = ["Database", "DatabaseSource"]
@@ -97,26 +97,33 @@ class Database:
         """One SQL function of schema public, in one transaction. Raises `LLMCommonError`s only."""
         return await self._transport.call(function, arguments)
 
-    async def migrate(self) -> list[str]:
-        """Bring the schema up to date; the names of the files that were applied now.
+    async def migrate(self, *, repeat: bool = False) -> list[str]:
+        """Bring the schema up to date, all of it or nothing; the names of the files that were applied now.
 
-        Safe to call by many processes at each start. Raises `MigrationError`.
+        Safe to call by many processes at each start. With `repeat` also what is applied already, as is needed after
+        roles were created. Raises `MigrationError`.
         """
         from llm_common.db import migrate
 
-        return await migrate.apply(self._sql_transport().transaction)
+        return await migrate.apply(self._sql_transport().transaction, repeat=repeat)
 
-    async def rehearse_migration(self) -> "Rehearsal":
+    async def migration_plan(self) -> "MigrationPlan":
         """What `migrate` would do; nothing is changed. Raises `MigrationError` where it would."""
         from llm_common.db import migrate
 
-        return await migrate.rehearse(self._sql_transport().transaction)
+        return await migrate.plan(self._sql_transport().transaction)
 
     async def migrations(self) -> "list[MigrationState]":
-        """How this database stands to our migrations."""
+        """How this database stands to our migrations, and which it has of a newer version."""
         from llm_common.db import migrate
 
         return await migrate.states(self._sql_transport().transaction)
+
+    async def open_tables(self) -> dict[str, str]:
+        """Our tables that roles of the host's reach by grants of before, with these roles."""
+        from llm_common.db import migrate
+
+        return await migrate.open_tables(self._sql_transport().transaction)
 
     async def aclose(self) -> None:
         """Close the connections that we opened on this event loop. The next call opens new ones."""

@@ -1,31 +1,71 @@
-"""Apply `migrations/*.sql`: each file once, all that are pending or none, also when several processes start at once.
+"""Applies `migrations/*.sql`: all that waits in one transaction, also when several processes start at once.
 
-What was applied is in `public.llm_common_migrations` with a checksum. The files are idempotent, so a host that
-applies them with psql or the Supabase CLI may call this afterwards, or never.
+Each file writes its name and checksum into `public.llm_common_migrations`, whether it was applied by this module, by
+psql or by the Supabase CLI. The files may be applied again.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from llm_common.db.transport import Execute
 from llm_common.exceptions import DatabaseError, DatabaseUnavailableError, MigrationError
 
-__all__ = ["Migration", "MigrationState", "Rehearsal", "apply", "migrations", "rehearse", "states"]
+__all__ = [
+    "Conversion",
+    "Migration",
+    "MigrationPlan",
+    "MigrationState",
+    "apply",
+    "migrations",
+    "open_tables",
+    "plan",
+    "states",
+]
 
 Transaction = Callable[[], AbstractAsyncContextManager[Execute]]
 
-_PACKAGE = Path(__file__).parents[1]
-# The key is any number that nobody else is likely to use.
-_LOCK = b"SELECT pg_catalog.pg_advisory_xact_lock(8330216441909514053)"
-_TABLE_EXISTS = b"SELECT pg_catalog.to_regclass('public.llm_common_migrations') IS NOT NULL"
-_APPLIED = b"SELECT name, checksum FROM public.llm_common_migrations"
-_NOTES_EXIST = b"SELECT pg_catalog.to_regclass('pg_temp.llm_common_notes') IS NOT NULL"
-_NOTES = b"SELECT note FROM pg_temp.llm_common_notes"
-_RECORD = b"INSERT INTO public.llm_common_migrations (name, checksum) VALUES (%s, %s)"
+_PACKAGE: Final = Path(__file__).parents[1]
+# What the files rest on, whatever the database's defaults are. The wait for the lock has no limit, for another process
+# may migrate just now; its key is any number that nobody else is likely to use.
+_BEGIN: Final = (
+    b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    b"SET LOCAL statement_timeout = 0",
+    b"SET LOCAL lock_timeout = 0",
+    b"SET LOCAL standard_conforming_strings = on",
+    b"SELECT pg_catalog.pg_advisory_xact_lock(8330216441909514053)",
+)
+# A table that somebody uses all along is waited for so long, while those behind us wait too.
+_PATIENCE: Final = b"SET LOCAL lock_timeout = '10s'"
+_FOUND: Final = b"""
+    SELECT CURRENT_USER, t.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(t.oid, 'SELECT'), false),
+           coalesce(pg_catalog.row_security_active(t.oid), false)
+      FROM (SELECT pg_catalog.to_regclass('public.llm_common_migrations') AS oid) t
+"""
+_RECORDED: Final = b"SELECT name, checksum FROM public.llm_common_migrations"
+_RECORD: Final = b"""
+    INSERT INTO public.llm_common_migrations (name, checksum) VALUES (%s, %s)
+    ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, applied_at = excluded.applied_at
+"""
+_CONVERSIONS: Final = b"""
+    SELECT t.name, public.llm_common_reachers(c.oid, true), public.llm_common_reachers(c.oid, false)
+      FROM public.llm_common_tables() t CROSS JOIN LATERAL pg_catalog.to_regclass('public.' || t.name) c (oid)
+     WHERE t.state = 'earlier' ORDER BY t.name
+"""
+_OPEN: Final = b"""
+    SELECT p.tablename::text, pg_catalog.array_to_string(p.roles, ', ')
+      FROM pg_catalog.pg_policies p WHERE p.schemaname = 'public' AND p.policyname = 'llm_common_as_before' ORDER BY 1
+"""
+_REPLACED: Final = b"""
+    SELECT pg_catalog.format('%s(%s)', f.name, pg_catalog.pg_get_function_identity_arguments(f.called))
+      FROM public.llm_common_functions_in_the_way() f ORDER BY 1
+"""
+_RECORD_LINE: Final = re.compile(rb"^SELECT public\.llm_common_record\(.*\);\n", re.MULTILINE)
+_TRANSACTION_LINES: Final = re.compile(rb"^(?:BEGIN|COMMIT);$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +77,51 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        return sha256(self.sql).hexdigest()
-
-    @property
-    def statements(self) -> bytes:
-        """Without the BEGIN and COMMIT that the file has for psql: it is part of a larger transaction here."""
-        return self.sql.replace(b"\nBEGIN;\n", b"\n", 1).removesuffix(b"COMMIT;\n")
+        """The SHA-256, in hex, of the file without the line that records it."""
+        return sha256(_RECORD_LINE.sub(b"", self.sql)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationState:
-    """`changed`: what was applied under this name is not what we have now."""
+    """How a database stands to one file.
+
+    `changed`: what was applied under this name is not what we have now. `newer`: a later version of llm_common applied
+    it. `hidden`: something was applied, but the role of this connection cannot see what.
+    """
 
     name: str
-    state: Literal["applied", "pending", "changed"]
+    state: Literal["applied", "pending", "changed", "newer", "hidden"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What `migrate` would do: the files, and what happens to the host's own tables, one sentence each."""
+class Conversion:
+    """A table of the first schema, which becomes ours with all its `rows`.
 
-    names: tuple[str, ...]
-    notes: tuple[str, ...]
+    `kept_open`: the roles, if any, that reach it by a grant of the host's, and still do afterwards. `closed_to`: the
+    API roles that had all rights on it, as old Supabase projects give them on every table, and lose them.
+    """
+
+    table: str
+    rows: int
+    kept_open: str | None
+    closed_to: str | None
 
 
-class _UndoneError(Exception):
-    """Rolls the transaction of a rehearsal back."""
+@dataclass(frozen=True, slots=True)
+class MigrationPlan:
+    """What `apply` would do: files to apply, tables to convert, functions of the host's to replace."""
 
-    def __init__(self, rehearsal: Rehearsal) -> None:
+    files: tuple[str, ...]
+    conversions: tuple[Conversion, ...]
+    replaced_functions: tuple[str, ...]
+
+
+class _Undo(Exception):  # noqa: N818 (nothing went wrong)
+    """Rolls back a transaction that was only for looking."""
+
+    def __init__(self, plan: MigrationPlan) -> None:
         super().__init__()
-        self.rehearsal = rehearsal
+        self.plan = plan
 
 
 def migrations() -> list[Migration]:
@@ -80,68 +135,123 @@ def migrations() -> list[Migration]:
     return [Migration(file.name, file.read_bytes().replace(b"\r\n", b"\n")) for file in files]
 
 
-async def apply(transaction: Transaction, ours: Sequence[Migration] | None = None) -> list[str]:
-    """Apply what is pending, in one transaction, and return its names. Raises `MigrationError`: nothing was changed."""
+async def apply(
+    transaction: Transaction, ours: Sequence[Migration] | None = None, *, repeat: bool = False
+) -> list[str]:
+    """Apply what is pending, all or nothing, and return its names; with `repeat` what is applied already as well.
+
+    Raises `MigrationError`, and then nothing changed.
+    """
+    ours = migrations() if ours is None else ours
     async with transaction() as execute:
-        return await _apply_all(execute, migrations() if ours is None else ours)
-
-
-async def rehearse(transaction: Transaction) -> Rehearsal:
-    """Apply what is pending, note what that comes to, and undo it. Raises `MigrationError` as `apply` would."""
-    try:
-        async with transaction() as execute:
-            await _rehearse(execute)
-    except _UndoneError as undone:
-        return undone.rehearsal
-    raise AssertionError("a rehearsal is undone")
-
-
-async def _rehearse(execute: Execute) -> None:
-    names = await _apply_all(execute, migrations())
-    [[noted]] = await execute(_NOTES_EXIST, ())
-    notes = await execute(_NOTES, ()) if noted else []
-    raise _UndoneError(Rehearsal(tuple(names), tuple(str(note) for (note,) in notes)))
-
-
-async def _apply_all(execute: Execute, ours: Sequence[Migration]) -> list[str]:
-    await execute(_LOCK, ())
-    await execute(b"SET LOCAL statement_timeout = 0", ())
-    return [migration.name for migration in ours if await _apply_one(execute, migration)]
+        pending = await _pending(execute, ours, repeat=repeat)
+        for migration in pending:
+            await _apply_one(execute, migration)
+    return [migration.name for migration in pending]
 
 
 async def states(transaction: Transaction) -> list[MigrationState]:
-    """How this database stands to our files. Changes nothing; files of a newer version are not shown."""
+    """How this database stands to our files, and which it has of a newer version. Changes nothing."""
+    ours = migrations()
     async with transaction() as execute:
-        applied = await _applied(execute)
-    return [MigrationState(migration.name, _state(migration, applied)) for migration in migrations()]
+        recorded = await _recorded(execute)
+    if recorded is None:
+        return [MigrationState(migration.name, "hidden") for migration in ours]
+    newer = sorted(name for name in recorded if name > ours[-1].name)
+    return [
+        *(MigrationState(migration.name, _state(migration, recorded)) for migration in ours),
+        *(MigrationState(name, "newer") for name in newer),
+    ]
 
 
-async def _apply_one(execute: Execute, migration: Migration) -> bool:
-    state = _state(migration, await _applied(execute))
-    if state == "changed":
+async def open_tables(transaction: Transaction) -> dict[str, str]:
+    """The tables that roles of the host's reach as they did before those became ours, with these roles."""
+    async with transaction() as execute:
+        return dict(await execute(_OPEN, ()))
+
+
+async def plan(transaction: Transaction) -> MigrationPlan:
+    """What `apply` would do to this database. Raises `MigrationError` where it would. Changes nothing."""
+    try:
+        async with transaction() as execute:
+            await _look(execute)
+    except _Undo as undo:
+        return undo.plan
+    raise AssertionError("a look is undone")
+
+
+async def _look(execute: Execute) -> None:
+    pending = await _pending(execute, migrations(), repeat=False)
+    if pending:
+        # It has the functions that look, and touches no table of the host's.
+        await _apply_one(execute, migrations()[0])
+    conversions = [
+        Conversion(name, await _count(execute, name), kept_open, closed_to)
+        for name, kept_open, closed_to in await execute(_CONVERSIONS, ())
+    ]
+    replaced = tuple(called for (called,) in await execute(_REPLACED, ()))
+    raise _Undo(MigrationPlan(tuple(migration.name for migration in pending), tuple(conversions), replaced))
+
+
+async def _pending(execute: Execute, ours: Sequence[Migration], *, repeat: bool) -> list[Migration]:
+    for statement in _BEGIN:
+        await execute(statement, ())
+    recorded = await _recorded(execute)
+    if recorded is None:
+        [[role, *_]] = await execute(_FOUND, ())
         raise MigrationError(
-            f"migration {migration.name} was applied to this database with another content. An applied file must "
+            f"this database has our schema, but role {role} cannot see which migrations were applied. Connect as the "
+            f"owner of our tables to migrate; to only use them: GRANT llm_common_app TO {role}"
+        )
+    by_state = {migration: _state(migration, recorded) for migration in ours}
+    if changed := [migration.name for migration, state in by_state.items() if state == "changed"]:
+        raise MigrationError(
+            f"migration {changed[0]} was applied to this database with another content. An applied file must "
             "not be edited: restore it, and put the change into a new file."
         )
-    if state == "applied":
-        return False
+    return [migration for migration, state in by_state.items() if repeat or state == "pending"]
+
+
+async def _apply_one(execute: Execute, migration: Migration) -> None:
     try:
-        await execute(migration.statements, ())
+        await execute(_PATIENCE, ())
+        await execute(_TRANSACTION_LINES.sub(b"", migration.sql), ())
         await execute(_RECORD, (migration.name, migration.checksum))
     except DatabaseUnavailableError:
         raise
     except DatabaseError as error:
-        raise MigrationError(f"migration {migration.name} failed: {error}", sqlstate=error.sqlstate) from error
-    return True
+        raise MigrationError(_failure(migration, error), sqlstate=error.sqlstate) from error
 
 
-async def _applied(execute: Execute) -> dict[str, str]:
-    [[exists]] = await execute(_TABLE_EXISTS, ())
-    return dict(await execute(_APPLIED, ())) if exists else {}
+def _failure(migration: Migration, error: DatabaseError) -> str:
+    if error.sqlstate == "LC010":
+        return str(error)
+    if error.sqlstate == "55P03":
+        return (
+            f"migration {migration.name} waited 10 s for a table that a transaction of somebody else's holds, and gave "
+            "up: nothing was changed. End that transaction (pg_stat_activity shows it), or try again later."
+        )
+    return f"migration {migration.name} failed, and nothing was changed: {error}"
 
 
-def _state(migration: Migration, applied: dict[str, str]) -> Literal["applied", "pending", "changed"]:
-    recorded = applied.get(migration.name)
-    if recorded is None:
+async def _recorded(execute: Execute) -> dict[str, str] | None:
+    """Name → checksum of what was applied; None where there is something that this role cannot see."""
+    [[_, exists, readable, filtered]] = await execute(_FOUND, ())
+    if not exists:
+        return {}
+    recorded: dict[str, str] = dict(await execute(_RECORDED, ())) if readable else {}
+    # Whoever made the table has written into it.
+    return None if not readable or (filtered and not recorded) else recorded
+
+
+async def _count(execute: Execute, table: str) -> int:
+    # The name is one of our own.
+    [[rows]] = await execute(f'SELECT count(*) FROM public."{table}"'.encode(), ())  # noqa: S608
+    return rows
+
+
+def _state(migration: Migration, recorded: Mapping[str, str]) -> Literal["applied", "pending", "changed"]:
+    checksum = recorded.get(migration.name)
+    if checksum is None:
         return "pending"
-    return "applied" if recorded == migration.checksum else "changed"
+    return "applied" if checksum == migration.checksum else "changed"

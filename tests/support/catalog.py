@@ -11,7 +11,7 @@ _OBJECTS = {
                          numeric_scale
                     FROM information_schema.columns WHERE table_schema = 'public'""",
     "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
-    "constraints": """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated
+    "constraints": """SELECT conrelid::regclass::text, conname, replace(pg_get_constraintdef(oid), ' NOT VALID', '')
                         FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'""",
     "functions": """SELECT p.oid::regprocedure::text, pg_get_functiondef(p.oid) FROM pg_proc p
                      WHERE pronamespace = 'public'::regnamespace""",
@@ -24,7 +24,7 @@ _OBJECTS = {
 
 def objects(dsn: str) -> dict[str, set[tuple[object, ...]]]:
     """All that schema public is made of, by kind."""
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(dsn, options="-c timezone=UTC -c search_path=public") as connection:
         return {kind: set(connection.execute(query).fetchall()) for kind, query in _OBJECTS.items()}
 
 

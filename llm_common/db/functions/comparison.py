@@ -1,4 +1,4 @@
-"""What `compare_runs` of migrations/20261201000500_pipeline.sql answers, typed."""
+"""What `compare_runs` of migrations/*_pipeline.sql answers, typed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

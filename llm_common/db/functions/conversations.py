@@ -1,4 +1,4 @@
-"""The SQL functions of migrations/20261201000600_conversations.sql. Each reaches the rows of one owner only."""
+"""The SQL functions of migrations/*_conversations.sql. Each reaches the rows of one owner only."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The SQL functions of migrations/20261201000100_ledger.sql.
+"""The SQL functions of migrations/*_ledger.sql.
 
 Money crosses as integer nano-dollars; `Decimal` dollars are what comes out for people.
 """
@@ -96,7 +96,7 @@ class CostForecast:
 
     Foretold from `mean_usd`, what the last `basis_days` full days (at most 7) cost on average. With fewer than 3 of
     them nothing is foretold, and the three amounts are None. The formula is told at `cost_forecast` in
-    migrations/20261201000100_ledger.sql.
+    migrations/*_ledger.sql.
     """
 
     as_of: date

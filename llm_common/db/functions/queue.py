@@ -1,4 +1,4 @@
-"""The SQL functions of the queue in migrations/20261201000500_pipeline.sql."""
+"""The SQL functions of the queue in migrations/*_pipeline.sql."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

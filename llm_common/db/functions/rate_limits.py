@@ -1,4 +1,4 @@
-"""The SQL functions of migrations/20261201000400_rate_limits.sql: limits that many processes share."""
+"""The SQL functions of migrations/*_rate_limits.sql: limits that many processes share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

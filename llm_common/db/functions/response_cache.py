@@ -1,4 +1,4 @@
-"""The SQL functions of migrations/20261201000300_response_cache.sql."""
+"""The SQL functions of migrations/*_response_cache.sql."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The SQL functions of migrations/20261201000700_rollout.sql: flags, outcomes of both arms, and the latch."""
+"""The SQL functions of migrations/*_rollout.sql: flags, outcomes of both arms, and the latch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The SQL functions of migrations/20261201000500_pipeline.sql that concern one run, and its reports."""
+"""The SQL functions of migrations/*_pipeline.sql that concern one run, and its reports."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The SQL functions of migrations/20261201000200_search.sql."""
+"""The SQL functions of migrations/*_search.sql."""
 
 from collections.abc import Sequence
 from datetime import date

@@ -164,8 +164,9 @@ _PLANS = {
 async def test_hot_queries_use_their_indexes(people: AsyncConnection):
     """With tables that have grown, each query of the hot paths and reports finds its rows by an index."""
     await people.execute(
-        "INSERT INTO cost_tracking (project, model, cost_usd, day, user_id, run_id, tags, idempotency_key) "
-        "SELECT 'p', 'm', 0, d, (n % 500)::text, (n % 900)::text, jsonb_build_object('t', (n % 900)::text), 'k' || n "
+        "INSERT INTO cost_tracking (project, kind, model, cost_usd, day, user_id, run_id, tags, idempotency_key) "
+        "SELECT 'p', 'chat', 'm', 0, d, (n % 500)::text, (n % 900)::text, jsonb_build_object('t', (n % 900)::text), "
+        "'k' || n "
         "FROM (SELECT n, DATE '2026-01-01' + n / 200 AS d FROM generate_series(1, 30000) n) s"
     )
     await people.execute(
@@ -211,7 +212,7 @@ async def test_every_table_and_function_of_the_ledger_is_closed(people: AsyncCon
     open_functions = await people.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace "
         "AND (proname ~ '^(cost|budget)_' OR proname ~ '_cost(s|_ledger|_time_zone|_breakdown)?$') "
-        "AND (has_function_privilege('anon', oid, 'EXECUTE') OR prosecdef "
+        "AND prorettype <> 'trigger'::regtype AND (has_function_privilege('anon', oid, 'EXECUTE') OR prosecdef "
         "OR NOT has_function_privilege('service_role', oid, 'EXECUTE') OR proconfig::text !~ 'search_path')"
     )
     assert await open_functions.fetchall() == []

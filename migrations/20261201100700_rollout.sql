@@ -5,8 +5,11 @@
 -- compare-and-set on the flag's epoch, so that it closes once, and never for figures from before a reset.
 
 BEGIN;
-SET LOCAL search_path = public, pg_temp;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
+SET LOCAL client_min_messages = warning;
+SET LOCAL timezone = 'UTC';
+SELECT public.llm_common_look_first();
 
 CREATE TABLE IF NOT EXISTS public.rollout_flags (
     flag            text PRIMARY KEY,
@@ -184,13 +187,10 @@ BEGIN
     RETURN public.rollout_report(flag_name, newest, max_age_seconds, slow_ratio);
 END $$;
 
--- Only the owner and service_role may call what is defined here.
-SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
-  FROM pg_catalog.pg_proc p
- WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
-   AND p.proname IN (
-        'rollout_get', 'rollout_set_percentage', 'rollout_set_enabled', 'rollout_reset', 'rollout_latch',
-        'rollout_arm_stats', 'rollout_report', 'rollout_prune', 'rollout_record');
+SELECT public.llm_common_secure_functions(ARRAY[
+    'rollout_get', 'rollout_set_percentage', 'rollout_set_enabled', 'rollout_reset', 'rollout_latch',
+    'rollout_arm_stats', 'rollout_report', 'rollout_prune', 'rollout_record']);
 
 NOTIFY pgrst, 'reload schema';
+SELECT public.llm_common_record('20261201100700_rollout.sql', '62d32d5506049f6144780b32d14722a7f937459af62dd924bf1b7809f1dda486');
 COMMIT;

@@ -6,27 +6,62 @@
 -- in the order of their keys.
 
 BEGIN;
-SET LOCAL search_path = public, pg_temp;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
+SET LOCAL client_min_messages = warning;
+SET LOCAL timezone = 'UTC';
+SELECT public.llm_common_look_first();
+
+-- A table of the first schema becomes the one below; nothing is rewritten but a hit_count of another type.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM public.llm_common_tables() t WHERE t.name = 'web_search_cache' AND t.state = 'earlier') THEN
+        ALTER TABLE public.web_search_cache ADD COLUMN IF NOT EXISTS hit_count bigint DEFAULT 0;
+        PERFORM public.llm_common_convert('public.web_search_cache', '{}', $changes$
+            ALTER COLUMN cache_key TYPE text,
+            ALTER COLUMN query TYPE text,
+            ALTER COLUMN results TYPE jsonb USING results::jsonb,
+            ALTER COLUMN cached_at DROP DEFAULT,
+            ALTER COLUMN cached_at TYPE timestamptz,
+            ALTER COLUMN cached_at SET DEFAULT pg_catalog.clock_timestamp(),
+            ALTER COLUMN hit_count DROP DEFAULT,
+            ALTER COLUMN hit_count TYPE bigint,
+            ALTER COLUMN hit_count SET DEFAULT 0,
+            ADD COLUMN query_folded text NOT NULL DEFAULT '',
+            ADD COLUMN provider text NOT NULL DEFAULT '',
+            ADD COLUMN fresh_until timestamptz NOT NULL DEFAULT 'epoch',
+            ADD COLUMN stale_until timestamptz NOT NULL DEFAULT 'epoch',
+            SET (fillfactor = 80)
+        $changes$);
+    END IF;
+END $$;
 
 -- `query_folded` is the text that equivalent queries share; it has no index because only invalidation reads it,
--- and every index would be paid for by each put. The fillfactor leaves room for counting hits in place.
-SELECT public.llm_common_put_aside('web_search_cache');
-
--- The defaults are for the host's own code that writes rows beside ours; none of our searches finds those.
+-- and every index would be paid for by each put. The fillfactor leaves room for counting hits in place. A row without a
+-- provider is one that the host wrote, in the columns of the first schema: it is no answer to us, and kept for a day.
 CREATE TABLE IF NOT EXISTS public.web_search_cache (
     cache_key    text PRIMARY KEY,
-    query        text NOT NULL,
-    results      jsonb NOT NULL,
-    cached_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    hit_count    bigint NOT NULL DEFAULT 0,
+    query        text,
+    results      jsonb,
+    cached_at    timestamptz DEFAULT pg_catalog.clock_timestamp(),
+    hit_count    bigint DEFAULT 0,
     query_folded text NOT NULL DEFAULT '',
-    provider     text NOT NULL DEFAULT 'host',
-    fresh_until  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp() + INTERVAL '1 day',
-    stale_until  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp() + INTERVAL '1 day',
-    CONSTRAINT web_search_cache_results_are_listed
-        CHECK (pg_catalog.jsonb_typeof(results) = 'array' OR provider = 'host')
+    provider     text NOT NULL DEFAULT '',
+    fresh_until  timestamptz NOT NULL DEFAULT 'epoch',
+    stale_until  timestamptz NOT NULL DEFAULT 'epoch'
 ) WITH (fillfactor = 80);
+ALTER TABLE public.web_search_cache
+    ALTER COLUMN query DROP NOT NULL,
+    ALTER COLUMN results DROP NOT NULL,
+    ALTER COLUMN cached_at DROP NOT NULL,
+    ALTER COLUMN hit_count DROP NOT NULL,
+    ALTER COLUMN query_folded SET DEFAULT '',
+    ALTER COLUMN provider SET DEFAULT '',
+    ALTER COLUMN fresh_until SET DEFAULT 'epoch',
+    ALTER COLUMN stale_until SET DEFAULT 'epoch',
+    DROP CONSTRAINT IF EXISTS web_search_cache_results_are_a_list;
+SELECT public.llm_common_constrain('public.web_search_cache', 'web_search_cache_answer',
+    $$provider = '' OR (query IS NOT NULL AND cached_at IS NOT NULL AND pg_catalog.jsonb_typeof(results) = 'array') IS TRUE$$);
 
 CREATE TABLE IF NOT EXISTS public.web_search_leases (
     cache_key    text PRIMARY KEY,
@@ -52,34 +87,6 @@ CREATE TABLE IF NOT EXISTS public.web_search_stats (
     saved_nano        bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (day, provider, shard)
 );
-
--- Databases of November 2026 have it without the defaults.
-ALTER TABLE public.web_search_cache
-    ALTER COLUMN query_folded SET DEFAULT '',
-    ALTER COLUMN provider SET DEFAULT 'host',
-    ALTER COLUMN fresh_until SET DEFAULT pg_catalog.clock_timestamp() + INTERVAL '1 day',
-    ALTER COLUMN stale_until SET DEFAULT pg_catalog.clock_timestamp() + INTERVAL '1 day',
-    DROP CONSTRAINT IF EXISTS web_search_cache_results_are_a_list,
-    DROP CONSTRAINT IF EXISTS web_search_cache_results_are_listed,
-    ADD CONSTRAINT web_search_cache_results_are_listed
-        CHECK (pg_catalog.jsonb_typeof(results) = 'array' OR provider = 'host');
-
-DO $$
-BEGIN
-    IF pg_catalog.to_regclass('public.web_search_cache_of_host') IS NOT NULL THEN
-        PERFORM pg_catalog.set_config('TimeZone', 'UTC', true);
-        INSERT INTO public.web_search_cache (cache_key, query, results, cached_at, hit_count, query_folded, fresh_until, stale_until)
-        SELECT h.cache_key, coalesce(r ->> 'query', ''), coalesce(r -> 'results', '[]'), at.at,
-               coalesce((r ->> 'hit_count')::bigint, 0), coalesce(pg_catalog.lower(r ->> 'query'), ''),
-               at.at + INTERVAL '1 day', at.at + INTERVAL '1 day'
-          FROM public.web_search_cache_of_host h
-          CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j
-          CROSS JOIN LATERAL (SELECT coalesce((r ->> 'cached_at')::timestamptz, 'epoch') AS at) at;
-        PERFORM public.llm_common_take_over('web_search_cache', 'cache_key');
-    END IF;
-END $$;
-
-SELECT public.llm_common_drop_old_functions('{cleanup_search_cache,get_cache_stats}');
 
 SELECT public.llm_common_secure_table('public.web_search_cache');
 SELECT public.llm_common_secure_table('public.web_search_leases');
@@ -240,7 +247,7 @@ BEGIN
       WHERE c.cache_key = ANY (ARRAY(SELECT pg_catalog.jsonb_object_keys(batch->'hits')))
       ORDER BY c.cache_key FOR UPDATE;
     UPDATE public.web_search_cache c
-       SET hit_count = c.hit_count + h.value::bigint
+       SET hit_count = coalesce(c.hit_count, 0) + h.value::bigint
       FROM pg_catalog.jsonb_each_text(batch->'hits') AS h
      WHERE c.cache_key = h.key;
     GET DIAGNOSTICS counted = ROW_COUNT;
@@ -272,6 +279,8 @@ BEGIN
     RETURN deleted;
 END $$;
 
+SELECT public.llm_common_make_room('cleanup_search_cache');
+
 -- Deletes what nobody would be served any more. Call it daily. Returns the entries deleted.
 CREATE OR REPLACE FUNCTION public.cleanup_search_cache() RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
@@ -283,11 +292,14 @@ BEGIN
          WHERE l.held_until <= pg_catalog.clock_timestamp() ORDER BY l.cache_key FOR UPDATE SKIP LOCKED));
     DELETE FROM public.web_search_cache x WHERE x.cache_key = ANY (ARRAY(
         SELECT c.cache_key FROM public.web_search_cache c
-         WHERE greatest(c.fresh_until, c.stale_until) <= pg_catalog.clock_timestamp()
+         WHERE greatest(c.fresh_until, c.stale_until, CASE c.provider WHEN '' THEN c.cached_at + INTERVAL '1 day' END)
+               <= pg_catalog.clock_timestamp()
          ORDER BY c.cache_key FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS deleted = ROW_COUNT;
     RETURN deleted;
 END $$;
+
+SELECT public.llm_common_make_room('get_cache_stats');
 
 -- What the cache did, over all time, by day and by provider. Money in nano-dollars (1e-9 USD).
 -- cache_hits are the searches that caused no request of their own; hit_rate is their share of total_searches.
@@ -411,14 +423,11 @@ LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
       FROM best b
 $$;
 
--- Only the owner and service_role may call what is defined here.
-SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
-  FROM pg_catalog.pg_proc p
- WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
-   AND p.proname IN (
-        'search_cache_get', 'search_cache_peek', 'search_cache_renew', 'search_cache_put',
-        'search_cache_release', 'search_cache_count', 'search_cache_invalidate', 'cleanup_search_cache',
-        'get_cache_stats', 'search_documents_put', 'search_documents_delete', 'search_documents_find');
+SELECT public.llm_common_secure_functions(ARRAY[
+    'search_cache_get', 'search_cache_peek', 'search_cache_renew', 'search_cache_put',
+    'search_cache_release', 'search_cache_count', 'search_cache_invalidate', 'cleanup_search_cache',
+    'get_cache_stats', 'search_documents_put', 'search_documents_delete', 'search_documents_find']);
 
 NOTIFY pgrst, 'reload schema';
+SELECT public.llm_common_record('20261201100200_search.sql', '28c413702abce7b4b160110f566deedbda03840c491cd42739f0cecf1d89b869');
 COMMIT;

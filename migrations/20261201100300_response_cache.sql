@@ -5,8 +5,11 @@
 -- it. Putting and forgetting take the owner's advisory lock (shared by those who put), and the project's before it.
 
 BEGIN;
-SET LOCAL search_path = public, pg_temp;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
+SET LOCAL client_min_messages = warning;
+SET LOCAL timezone = 'UTC';
+SELECT public.llm_common_look_first();
 
 CREATE TABLE IF NOT EXISTS public.llm_response_cache (
     cache_key  text PRIMARY KEY,
@@ -114,12 +117,9 @@ BEGIN
     RETURN deleted;
 END $$;
 
--- Only the owner and service_role may call what is defined here.
-SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
-  FROM pg_catalog.pg_proc p
- WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
-   AND p.proname IN (
-        'response_cache_get', 'response_cache_put', 'response_cache_forget', 'cleanup_response_cache');
+SELECT public.llm_common_secure_functions(ARRAY[
+    'response_cache_get', 'response_cache_put', 'response_cache_forget', 'cleanup_response_cache']);
 
 NOTIFY pgrst, 'reload schema';
+SELECT public.llm_common_record('20261201100300_response_cache.sql', '3b7fe09d54eca3974f35eeaa8dfa59c0746e8390cf5a41ac63f82fabcf2834d0');
 COMMIT;

@@ -9,8 +9,11 @@
 -- of one function.
 
 BEGIN;
-SET LOCAL search_path = public, pg_temp;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
+SET LOCAL client_min_messages = warning;
+SET LOCAL timezone = 'UTC';
+SELECT public.llm_common_look_first();
 
 CREATE TABLE IF NOT EXISTS public.rate_limit_buckets (
     namespace        text NOT NULL,
@@ -150,12 +153,9 @@ BEGIN
     RETURN freed;
 END $$;
 
--- Only the owner and service_role may call what is defined here.
-SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
-  FROM pg_catalog.pg_proc p
- WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
-   AND p.proname IN (
-        'rate_limit_gates', 'rate_limit_take', 'rate_limit_end');
+SELECT public.llm_common_secure_functions(ARRAY[
+    'rate_limit_gates', 'rate_limit_take', 'rate_limit_end']);
 
 NOTIFY pgrst, 'reload schema';
+SELECT public.llm_common_record('20261201100400_rate_limits.sql', '106fa2a520fb5a40b5d9bcfdca63c83e095c81465ca112b49c3ff87e487ac56b');
 COMMIT;

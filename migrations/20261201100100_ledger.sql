@@ -14,8 +14,11 @@
 -- Money is in nano-dollars (1e-9 USD) as bigint, and in dollars as NUMERIC(18,9) where people read it.
 
 BEGIN;
-SET LOCAL search_path = public, pg_temp;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
+SET LOCAL client_min_messages = warning;
+SET LOCAL timezone = 'UTC';
+SELECT public.llm_common_look_first();
 
 -- A project without a row here has UTC days.
 CREATE TABLE IF NOT EXISTS public.cost_projects (
@@ -23,17 +26,95 @@ CREATE TABLE IF NOT EXISTS public.cost_projects (
     time_zone text NOT NULL
 );
 
-SELECT public.llm_common_put_aside('cost_tracking');
+-- Kept by the transaction that writes the row, so that reports need not read the rows. `failed` are the calls that did
+-- not end well though they may have cost something.
+CREATE TABLE IF NOT EXISTS public.cost_daily (
+    day        date NOT NULL,
+    project    text NOT NULL,
+    provider   text NOT NULL,
+    model      text NOT NULL,
+    step       text NOT NULL,
+    calls      bigint NOT NULL,
+    failed     bigint NOT NULL,
+    cache_hits bigint NOT NULL,
+    tokens     bigint NOT NULL,
+    cost_nano  bigint NOT NULL,
+    over_nano  bigint NOT NULL,
+    PRIMARY KEY (day, project, provider, model, step)
+) WITH (fillfactor = 50);
+
+-- A table of the first schema becomes the one below: one rewrite, whose generated column `day` is a plain one afterwards.
+-- Its rows are of kind `host`, and are counted here as a trigger counts those that are still to come.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM public.llm_common_tables() t WHERE t.name = 'cost_tracking' AND t.state = 'earlier') THEN
+        ALTER TABLE public.cost_tracking
+            ADD COLUMN IF NOT EXISTS step text,
+            ADD COLUMN IF NOT EXISTS tokens_used bigint,
+            ADD COLUMN IF NOT EXISTS project text DEFAULT 'default';
+        PERFORM public.llm_common_convert('public.cost_tracking', '{}', $changes$
+            ALTER COLUMN id SET DEFAULT pg_catalog.gen_random_uuid(),
+            ALTER COLUMN project TYPE text USING coalesce(project::text, 'default'),
+            ALTER COLUMN project SET NOT NULL,
+            ALTER COLUMN "timestamp" DROP DEFAULT,
+            ALTER COLUMN "timestamp" TYPE timestamptz USING coalesce("timestamp"::timestamptz, 'epoch'),
+            ALTER COLUMN "timestamp" SET DEFAULT pg_catalog.now(),
+            ALTER COLUMN "timestamp" SET NOT NULL,
+            ALTER COLUMN model TYPE text USING coalesce(model::text, 'unknown'),
+            ALTER COLUMN model SET NOT NULL,
+            ALTER COLUMN step TYPE text USING step::text,
+            ALTER COLUMN step DROP NOT NULL,
+            ALTER COLUMN tokens_used DROP DEFAULT,
+            ALTER COLUMN tokens_used TYPE bigint USING coalesce(tokens_used::bigint, 0),
+            ALTER COLUMN tokens_used SET DEFAULT 0,
+            ALTER COLUMN tokens_used SET NOT NULL,
+            ALTER COLUMN cost_usd DROP DEFAULT,
+            ALTER COLUMN cost_usd TYPE numeric(18,9) USING coalesce(cost_usd::numeric, 0),
+            ALTER COLUMN cost_usd SET NOT NULL,
+            ADD COLUMN day date NOT NULL GENERATED ALWAYS AS (("timestamp" AT TIME ZONE 'UTC')::date) STORED,
+            ADD COLUMN kind text NOT NULL DEFAULT 'host',
+            ADD COLUMN provider text NOT NULL DEFAULT '',
+            ADD COLUMN model_answered text,
+            ADD COLUMN run_id text,
+            ADD COLUMN user_id text,
+            ADD COLUMN tags jsonb NOT NULL DEFAULT '{}',
+            ADD COLUMN input_tokens bigint NOT NULL DEFAULT 0,
+            ADD COLUMN cache_read_tokens bigint NOT NULL DEFAULT 0,
+            ADD COLUMN cache_write_tokens bigint NOT NULL DEFAULT 0,
+            ADD COLUMN cache_write_1h_tokens bigint NOT NULL DEFAULT 0,
+            ADD COLUMN output_tokens bigint NOT NULL DEFAULT 0,
+            ADD COLUMN reasoning_tokens bigint NOT NULL DEFAULT 0,
+            ADD COLUMN bound_usd numeric(18,9),
+            ADD COLUMN price_source text NOT NULL DEFAULT 'override',
+            ADD COLUMN status text NOT NULL DEFAULT 'ok',
+            ADD COLUMN latency_ms bigint,
+            ADD COLUMN attempts integer NOT NULL DEFAULT 1,
+            ADD COLUMN idempotency_key text,
+            ADD COLUMN calls bigint NOT NULL DEFAULT 1
+        $changes$);
+        ALTER TABLE public.cost_tracking ALTER COLUMN day DROP EXPRESSION;
+        INSERT INTO public.cost_daily
+            (day, project, provider, model, step, calls, failed, cache_hits, tokens, cost_nano, over_nano)
+        SELECT c.day, c.project, '', c.model, coalesce(c.step, ''), count(*), 0, 0, sum(c.tokens_used),
+               sum(CASE WHEN c.cost_usd > 0 AND c.cost_usd <> 'NaN' THEN c.cost_usd ELSE 0 END) * 1000000000, 0
+          FROM public.cost_tracking c GROUP BY c.day, c.project, c.model, coalesce(c.step, '');
+    END IF;
+END $$;
 
 -- One row per call. A reserved call keeps the reservation's id, and the day and time at which it was reserved.
 -- input_tokens are fresh ones: the cache buckets are not in it; reasoning is in output_tokens, the 1h writes are in
 -- cache_write_tokens. bound_usd is what was set aside, null where nothing was.
+--
+-- Whoever writes through the functions below gives the day. A row without one is a host's own INSERT, in the columns of
+-- the first schema: a trigger makes it kind `host`, and another one counts it, so that it is in reports and budgets too.
+-- It is taken as it comes: a cost that is no amount (negative, NaN) counts as nothing. What the host changes or deletes
+-- afterwards stays counted.
 CREATE TABLE IF NOT EXISTS public.cost_tracking (
     id                    uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     project               text NOT NULL DEFAULT 'default',
-    day                   date NOT NULL DEFAULT (pg_catalog.now() AT TIME ZONE 'UTC')::date,
+    day                   date NOT NULL,
     "timestamp"           timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    kind                  text NOT NULL DEFAULT 'external',
+    kind                  text NOT NULL DEFAULT 'host',
     provider              text NOT NULL DEFAULT '',
     model                 text NOT NULL,
     model_answered        text,
@@ -50,23 +131,34 @@ CREATE TABLE IF NOT EXISTS public.cost_tracking (
     tokens_used           bigint NOT NULL DEFAULT 0,
     cost_usd              numeric(18,9) NOT NULL,
     bound_usd             numeric(18,9),
-    price_source          text NOT NULL DEFAULT 'host',
+    price_source          text NOT NULL DEFAULT 'override',
     status                text NOT NULL DEFAULT 'ok',
     latency_ms            bigint,
     attempts              integer NOT NULL DEFAULT 1,
     idempotency_key       text,
-    calls                 bigint NOT NULL DEFAULT 1,
-    CONSTRAINT cost_tracking_names_its_payer CHECK (project <> '' AND model <> ''),
-    CONSTRAINT cost_tracking_cost_is_an_amount CHECK (cost_usd >= 0 AND cost_usd <> 'NaN'),
-    CONSTRAINT cost_tracking_tokens_are_counts CHECK (
-        LEAST(input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens,
-              reasoning_tokens, tokens_used) >= 0
-    ),
-    CONSTRAINT cost_tracking_status CHECK (status IN ('ok', 'failed', 'cancelled', 'cut', 'expired')),
-    CONSTRAINT cost_tracking_tags_are_pairs CHECK (pg_catalog.jsonb_typeof(tags) = 'object'),
-    -- Cache hits are many to a row, because a row for each would cost more than the hit; what was paid has its own.
-    CONSTRAINT cost_tracking_gathers_cache_hits CHECK (calls = 1 OR calls > 1 AND kind = 'cache_hit' AND cost_usd = 0)
+    calls                 bigint NOT NULL DEFAULT 1
 );
+ALTER TABLE public.cost_tracking
+    ALTER COLUMN day DROP DEFAULT,
+    ALTER COLUMN kind SET DEFAULT 'host',
+    DROP CONSTRAINT IF EXISTS cost_tracking_kind,
+    DROP CONSTRAINT IF EXISTS cost_tracking_names_its_payer,
+    DROP CONSTRAINT IF EXISTS cost_tracking_cost_is_an_amount,
+    DROP CONSTRAINT IF EXISTS cost_tracking_tokens_are_counts;
+SELECT public.llm_common_constrain('public.cost_tracking', c.name, c.condition) FROM (VALUES
+    -- Each system names its own kinds of calls.
+    ('cost_tracking_kind_is_a_word', $$kind ~ '^[a-z][a-z0-9_]{0,39}$'$$),
+    ('cost_tracking_payer', $$kind = 'host' OR project <> '' AND model <> ''$$),
+    ('cost_tracking_amount', $$kind = 'host' OR cost_usd >= 0 AND cost_usd <> 'NaN'$$),
+    ('cost_tracking_counts',
+     $$kind = 'host' OR LEAST(input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens,
+                              reasoning_tokens, tokens_used) >= 0$$),
+    ('cost_tracking_price_source', $$price_source IN ('provider', 'override', 'map', 'estimate')$$),
+    ('cost_tracking_status', $$status IN ('ok', 'failed', 'cancelled', 'cut', 'expired')$$),
+    ('cost_tracking_tags_are_pairs', $$pg_catalog.jsonb_typeof(tags) = 'object'$$),
+    -- Cache hits are many to a row, because a row for each would cost more than the hit; what was paid has its own.
+    ('cost_tracking_gathers_cache_hits', $$calls = 1 OR calls > 1 AND kind = 'cache_hit' AND cost_usd = 0$$)
+) AS c (name, condition);
 CREATE UNIQUE INDEX IF NOT EXISTS cost_tracking_key ON public.cost_tracking (project, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
@@ -76,30 +168,6 @@ CREATE INDEX IF NOT EXISTS cost_tracking_time ON public.cost_tracking USING brin
 CREATE INDEX IF NOT EXISTS cost_tracking_run ON public.cost_tracking (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS cost_tracking_tags ON public.cost_tracking USING gin (tags jsonb_path_ops)
     WHERE tags <> '{}'::jsonb;
-
--- 'host' is a row that the host's own code has written: it is counted by a trigger.
-ALTER TABLE public.cost_tracking
-    ALTER COLUMN price_source SET DEFAULT 'host',
-    DROP CONSTRAINT IF EXISTS cost_tracking_price_source;
-DO $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conname = 'cost_tracking_price_is_from_a_source'
-                       AND c.conrelid = 'public.cost_tracking'::regclass) THEN
-        ALTER TABLE public.cost_tracking ADD CONSTRAINT cost_tracking_price_is_from_a_source
-            CHECK (price_source IN ('provider', 'override', 'map', 'estimate', 'host')) NOT VALID;
-    END IF;
-END $$;
-
--- Each system names its own kinds of calls. Not validated: rows of before were held to a list, and need no look.
-ALTER TABLE public.cost_tracking DROP CONSTRAINT IF EXISTS cost_tracking_kind;
-DO $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conname = 'cost_tracking_kind_is_a_word'
-                       AND c.conrelid = 'public.cost_tracking'::regclass) THEN
-        ALTER TABLE public.cost_tracking ADD CONSTRAINT cost_tracking_kind_is_a_word
-            CHECK (kind ~ '^[a-z][a-z0-9_]{0,39}$') NOT VALID;
-    END IF;
-END $$;
 
 -- Only calls in flight: settling deletes. `model` is the one asked last; `scopes` and `limits` are those of all the models
 -- that were asked, for any of them may be the one that the call is paid to. `extension` is the last growth of the bound,
@@ -146,24 +214,7 @@ CREATE TABLE IF NOT EXISTS public.budget_windows (
     CONSTRAINT budget_windows_amounts CHECK (LEAST(reserved_nano, spent_nano, over_nano) >= 0)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
--- Kept by the transaction that writes the row, so that reports need not read the rows. `failed` are the calls that did
--- not end well though they may have cost something.
-CREATE TABLE IF NOT EXISTS public.cost_daily (
-    day        date NOT NULL,
-    project    text NOT NULL,
-    provider   text NOT NULL,
-    model      text NOT NULL,
-    step       text NOT NULL,
-    calls      bigint NOT NULL,
-    failed     bigint NOT NULL,
-    cache_hits bigint NOT NULL,
-    tokens     bigint NOT NULL,
-    cost_nano  bigint NOT NULL,
-    over_nano  bigint NOT NULL,
-    PRIMARY KEY (day, project, provider, model, step)
-) WITH (fillfactor = 50);
-
--- The same for the calls that name a user; those that name none are the rest of cost_daily.
+-- cost_daily for the calls that name a user; those that name none are the rest of it.
 CREATE TABLE IF NOT EXISTS public.cost_daily_users (
     day        date NOT NULL,
     project    text NOT NULL,
@@ -286,13 +337,17 @@ BEGIN
         0);
 END $$;
 
+-- What is no amount counts as nothing: hosts may write it.
 CREATE OR REPLACE FUNCTION public.cost_nano(cost_usd numeric) RETURNS bigint
-LANGUAGE sql IMMUTABLE SECURITY INVOKER SET search_path = '' AS $$ SELECT (cost_usd * 1000000000)::bigint $$;
+LANGUAGE sql IMMUTABLE SECURITY INVOKER SET search_path = '' AS $$
+    SELECT CASE WHEN cost_usd > 0 AND cost_usd <> 'NaN' THEN (cost_usd * 1000000000)::bigint
+                WHEN cost_usd IS NOT NULL THEN 0 END
+$$;
 
 -- What a call cost above what was set aside for it.
 CREATE OR REPLACE FUNCTION public.cost_over(paid public.cost_tracking) RETURNS bigint
 LANGUAGE sql IMMUTABLE SECURITY INVOKER SET search_path = '' AS $$
-    SELECT GREATEST(public.cost_nano((paid).cost_usd - coalesce((paid).bound_usd, (paid).cost_usd)), 0)
+    SELECT public.cost_nano((paid).cost_usd - coalesce((paid).bound_usd, (paid).cost_usd))
 $$;
 
 -- The counters of the ledger: windows of budgets and the daily rollups. Nothing here is called from outside; every
@@ -320,11 +375,11 @@ BEGIN
         SELECT sum(u.cost_nano), sum(u.over_nano) INTO spent_nano, over_nano FROM public.cost_daily_users u
         WHERE u.project = of_project AND u.user_id = value AND u.day >= of_starts AND u.day < ends;
     WHEN 'run' THEN
-        SELECT public.cost_nano(sum(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
+        SELECT sum(public.cost_nano(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
         FROM public.cost_tracking c
         WHERE c.project = of_project AND c.run_id = value AND c.day >= of_starts AND c.day < ends;
     WHEN 'tag' THEN
-        SELECT public.cost_nano(sum(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
+        SELECT sum(public.cost_nano(c.cost_usd)), sum(public.cost_over(c)) INTO spent_nano, over_nano
         FROM public.cost_tracking c
         WHERE c.project = of_project AND c.tags <> '{}'::jsonb AND c.tags @> pair
             AND c.day >= of_starts AND c.day < ends;
@@ -633,6 +688,7 @@ DECLARE
         WHEN held.provider IS NULL THEN 'provider is missing'
         WHEN coalesce(held.kind, '') !~ '^[a-z][a-z0-9_]{0,39}$'
             THEN pg_catalog.format('kind %L is no word of at most 40 small letters, digits and underscores', held.kind)
+        WHEN held.kind = 'host' THEN 'kind host is of rows that are inserted without a function'
         WHEN held.bound_nano IS NULL OR held.bound_nano NOT BETWEEN 0 AND 999999999999999999
             THEN pg_catalog.format('bound_nano must be from 0 to 999999999999999999, not %L', held.bound_nano)
         WHEN hold_seconds IS NULL OR NOT hold_seconds BETWEEN 0.001 AND 2678400
@@ -915,7 +971,8 @@ BEGIN
     base."timestamp" := coalesce(base."timestamp", pg_catalog.clock_timestamp());
     base.day := public.cost_day(base.project, base."timestamp");
     base.bound_usd := NULL;
-    base.kind := coalesce(base.kind, 'external');
+    -- Rows of kind host are counted by their trigger.
+    base.kind := coalesce(nullif(base.kind, 'host'), 'external');
     base.provider := coalesce(base.provider, '');
     base.price_source := coalesce(base.price_source, 'override');
     base.status := coalesce(base.status, 'ok');
@@ -939,18 +996,53 @@ BEGIN
         'alerts', public.budget_alerts(paid.project, paid.day, limits));
 END $$;
 
+-- Rows that the host inserts --------------------------------------------------------------------------------------
+
+-- As the owner, because the host's role need not reach the counters.
+CREATE OR REPLACE FUNCTION public.cost_host_row() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    NEW.kind := 'host';
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.project := coalesce(NEW.project, 'default');
+    NEW.model := coalesce(NEW.model, 'unknown');
+    NEW.cost_usd := coalesce(NEW.cost_usd, 0);
+    NEW.tokens_used := coalesce(NEW.tokens_used, 0);
+    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.now());
+    NEW.day := public.cost_day(NEW.project, NEW."timestamp");
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE FUNCTION public.cost_host_count() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    PERFORM public.cost_gate(NEW.project);
+    PERFORM public.cost_count(NEW, 1);
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE TRIGGER llm_common_host_row BEFORE INSERT ON public.cost_tracking
+    FOR EACH ROW WHEN (NEW.day IS NULL) EXECUTE FUNCTION public.cost_host_row();
+CREATE OR REPLACE TRIGGER llm_common_host_count AFTER INSERT ON public.cost_tracking
+    FOR EACH ROW WHEN (NEW.kind = 'host') EXECUTE FUNCTION public.cost_host_count();
+
 -- Early commits: the gate of a project is free while the disk writes -----------------------------------------------
 --
 -- A transaction keeps its locks until its commit is on the disk. Calls of one project pass its gate one by one, so on
--- one budget there would be no more of them in a second than the disk has flushes in it. These two procedures commit
--- without waiting for the disk, which opens the gate, and wait for it afterwards, beside all the others who do.
+-- one budget there would be no more of them in a second than the disk has flushes in it. Where a connection is free to
+-- commit, llm_common/db/psycopg.py sends reserve_cost and settle_cost as
 --
--- Nobody is told of anything that is not on the disk: the answer is sent after the second commit, and what the next one
+--   SET LOCAL synchronous_commit = off; SELECT ...; BEGIN; COMMIT; SELECT public.llm_common_flush()
+--
+-- in one message, whose statements up to the COMMIT are one transaction: that commit does not wait for the disk and opens
+-- the gate, the one of the last statement waits for it, beside all the others who do.
+--
+-- Nobody is told of anything that is not on the disk: the answer is read after the second commit, and what the next one
 -- through the gate builds upon lies before its own commit in the log, so it is on the disk too by the time that one is
 -- answered. A crash in between undoes what nobody was told of; asking again with the same id is harmless.
---
--- A transaction of the caller's own (PostgREST, a pool that is not in autocommit mode) cannot be committed here: there,
--- the functions of the same name without `_early` are called, and hold the gate until the caller's commit.
+
+DROP PROCEDURE IF EXISTS public.reserve_cost_early(jsonb, jsonb, double precision, jsonb);
+DROP PROCEDURE IF EXISTS public.settle_cost_early(uuid, jsonb, jsonb);
 
 -- Waits until all that was committed before is on the disk (and on the standbys that the session waits for): a commit
 -- flushes the log up to itself, if it has something to write. The message is for nobody.
@@ -959,40 +1051,16 @@ LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
     SELECT pg_catalog.pg_logical_emit_message(true, 'llm_common', '')
 $$;
 
--- A procedure with a search_path of its own may not commit; every name in these two is qualified instead.
-CREATE OR REPLACE PROCEDURE public.reserve_cost_early(
-    call jsonb, limits jsonb, hold_seconds double precision, INOUT answer jsonb DEFAULT NULL
-)
-LANGUAGE plpgsql SECURITY INVOKER AS $$
-BEGIN
-    answer := public.reserve_cost(call, limits, hold_seconds);
-    PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
-    COMMIT;
-    PERFORM public.llm_common_flush();
-END $$;
-
-CREATE OR REPLACE PROCEDURE public.settle_cost_early(
-    reservation_id uuid, outcome jsonb, INOUT answer jsonb DEFAULT NULL
-)
-LANGUAGE plpgsql SECURITY INVOKER AS $$
-BEGIN
-    answer := public.settle_cost(reservation_id, outcome);
-    PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
-    COMMIT;
-    PERFORM public.llm_common_flush();
-END $$;
-
 -- Reports: what was spent, what the budgets have left, and the proof that the counters tell the truth. They read the
 -- rollups, never the rows; only the proof does.
 
--- As in the documents: a table of one column, which SELECT, FROM and rpc all take.
-SELECT public.llm_common_drop_old_functions('{get_daily_cost,get_monthly_cost,get_cost_breakdown}');
+SELECT public.llm_common_make_room('get_daily_cost', 'get_monthly_cost', 'get_cost_breakdown');
 
--- In dollars; without a project the sum of all of them.
+-- In dollars; without a project the sum of all of them. One row, so that SELECT get_daily_cost(...) is the sum as well.
 CREATE OR REPLACE FUNCTION public.get_daily_cost(target_date date, project text DEFAULT NULL)
 RETURNS TABLE (total_cost numeric)
 LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
-    SELECT (coalesce(sum(d.cost_nano), 0) * 0.000000001) FROM public.cost_daily d
+    SELECT coalesce(sum(d.cost_nano), 0) * 0.000000001 FROM public.cost_daily d
     WHERE d.day = target_date AND (get_daily_cost.project IS NULL OR d.project = get_daily_cost.project)
 $$;
 
@@ -1008,7 +1076,7 @@ BEGIN
     END IF;
     month := pg_catalog.make_date(target_year, target_month, 1);
     RETURN QUERY
-        SELECT (coalesce(sum(d.cost_nano), 0) * 0.000000001) FROM public.cost_daily d
+        SELECT coalesce(sum(d.cost_nano), 0) * 0.000000001 FROM public.cost_daily d
         WHERE d.day >= month AND d.day < (month + INTERVAL '1 month')::date
             AND (get_monthly_cost.project IS NULL OR d.project = get_monthly_cost.project);
 END $$;
@@ -1135,27 +1203,38 @@ END $$;
 
 -- The windows that are open now, as [{scope, window, starts, limit_nano, spent_nano, reserved_nano, over_nano,
 -- resets_at}]: the project's own first, then the fullest, at most 500. `limits` (as in reserve_cost) are shown though
--- nothing was spent under them yet.
+-- nothing was spent under them yet. Changes nothing, so that a reader may call it.
 CREATE OR REPLACE FUNCTION public.budget_status(project text, limits jsonb DEFAULT '[]') RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
     today date := public.cost_day(project, pg_catalog.now());
 BEGIN
-    PERFORM public.cost_gate(project);
-    PERFORM public.budget_open(project, today, limits);
-    UPDATE public.budget_windows w SET limit_nano = l.limit_nano
-    FROM pg_catalog.jsonb_to_recordset(limits) l(scope text, "window" text, limit_nano bigint)
-    WHERE w.project = budget_status.project AND w.scope = l.scope AND w."window" = l."window"
-        AND w.starts = public.budget_starts(l."window", today) AND w.limit_nano IS DISTINCT FROM l.limit_nano;
     RETURN (
+        WITH given AS (
+            SELECT l.scope, l."window", l.limit_nano
+              FROM pg_catalog.jsonb_to_recordset(limits) l(scope text, "window" text, limit_nano bigint)
+        ), opened AS (
+            SELECT w.scope, w."window", w.starts, coalesce(g.limit_nano, w.limit_nano) AS limit_nano, w.spent_nano,
+                   w.reserved_nano, w.over_nano
+              FROM public.budget_windows w LEFT JOIN given g ON g.scope = w.scope AND g."window" = w."window"
+             WHERE w.project = budget_status.project AND w.starts = public.budget_starts(w."window", today)
+        ), unopened AS (
+            SELECT n.scope, n."window", public.budget_starts(n."window", today) AS starts, max(n.limit_nano) AS limit_nano
+              FROM (SELECT * FROM given
+                    UNION ALL VALUES ('project', 'day', NULL::bigint), ('project', 'month', NULL)) n
+             WHERE NOT EXISTS (SELECT FROM opened o WHERE o.scope = n.scope AND o."window" = n."window")
+             GROUP BY n.scope, n."window"
+        )
         SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(status)), '[]') FROM (
-            SELECT w.scope, w."window", w.starts, w.limit_nano, w.spent_nano, w.reserved_nano, w.over_nano,
-                public.budget_resets_at(w.project, w."window", w.starts) AS resets_at
-            FROM public.budget_windows w
-            WHERE w.project = budget_status.project AND w.starts = public.budget_starts(w."window", today)
-            ORDER BY w.scope <> 'project',
-                (w.spent_nano + w.reserved_nano)::numeric / nullif(w.limit_nano, 0) DESC NULLS LAST, w.scope, w."window"
-            LIMIT 500) status);
+            SELECT every.*, public.budget_resets_at(project, every."window", every.starts) AS resets_at
+              FROM (SELECT * FROM opened
+                    UNION ALL
+                    SELECT u.*, truth.spent_nano, truth.reserved_nano, truth.over_nano FROM unopened u
+                     CROSS JOIN LATERAL public.budget_truth(project, u.scope, u."window", u.starts) truth) every
+             ORDER BY every.scope <> 'project',
+                (every.spent_nano + every.reserved_nano)::numeric / nullif(every.limit_nano, 0) DESC NULLS LAST,
+                every.scope, every."window"
+             LIMIT 500) status);
 END $$;
 
 -- The nightly proof: what is wrong, one row per difference. It is STABLE, so all of it sees one snapshot, and nobody
@@ -1180,7 +1259,7 @@ BEGIN
                     coalesce(sum(t.calls) FILTER (WHERE t.status <> 'ok'), 0) AS failed,
                     coalesce(sum(t.calls) FILTER (WHERE t.kind = 'cache_hit'), 0) AS cache_hits,
                     sum(t.tokens_used) AS tokens,
-                    public.cost_nano(sum(t.cost_usd)) AS cost_nano, sum(public.cost_over(t)) AS over_nano
+                    sum(public.cost_nano(t.cost_usd)) AS cost_nano, sum(public.cost_over(t)) AS over_nano
                 FROM public.cost_tracking t WHERE t.project = check_cost_ledger.project AND t.day >= since
                 GROUP BY 1, 2, 3, 4
             ) t CROSS JOIN LATERAL (
@@ -1203,7 +1282,7 @@ BEGIN
                     coalesce(sum(t.calls) FILTER (WHERE t.status <> 'ok'), 0) AS failed,
                     coalesce(sum(t.calls) FILTER (WHERE t.kind = 'cache_hit'), 0) AS cache_hits,
                     sum(t.tokens_used) AS tokens,
-                    public.cost_nano(sum(t.cost_usd)) AS cost_nano, sum(public.cost_over(t)) AS over_nano
+                    sum(public.cost_nano(t.cost_usd)) AS cost_nano, sum(public.cost_over(t)) AS over_nano
                 FROM public.cost_tracking t
                 WHERE t.project = check_cost_ledger.project AND t.day >= since AND t.user_id IS NOT NULL
                 GROUP BY 1, 2
@@ -1225,71 +1304,15 @@ BEGIN
             AND v.counted <> v.truth;
 END $$;
 
--- Rows of the host's own code ----------------------------------------------------------------------------------------
---
--- Old code writes (model, step, cost_usd, tokens_used, project, timestamp) beside the new one. Such a row is completed
--- before it is stored and counted after, in budgets and reports, by the day of its own time.
-
-CREATE OR REPLACE FUNCTION public.cost_complete_host_row() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
-BEGIN
-    -- What cannot be kept as it is stands in the tags.
-    NEW.tags := coalesce(NEW.tags, '{}') || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-        'host_cost_usd', CASE WHEN NEW.cost_usd >= 0 AND NEW.cost_usd <> 'NaN' THEN NULL
-                              ELSE coalesce(NEW.cost_usd::text, 'null') END,
-        'host_tokens_used', CASE WHEN NEW.tokens_used < 0 THEN NEW.tokens_used::text END,
-        'host_timestamp', CASE WHEN NEW."timestamp" IS NULL THEN 'null' END));
-    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
-    NEW.project := coalesce(nullif(NEW.project, ''), 'default');
-    NEW.model := coalesce(nullif(NEW.model, ''), 'unknown');
-    NEW.cost_usd := CASE WHEN NEW.cost_usd >= 0 AND NEW.cost_usd <> 'NaN' THEN NEW.cost_usd ELSE 0 END;
-    NEW.tokens_used := GREATEST(coalesce(NEW.tokens_used, 0), 0);
-    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.clock_timestamp());
-    NEW.day := public.cost_day(NEW.project, NEW."timestamp");
-    RETURN NEW;
-END $$;
-
-CREATE OR REPLACE FUNCTION public.cost_count_host_row() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
-BEGIN
-    PERFORM public.cost_gate(NEW.project);
-    PERFORM public.cost_count(NEW, 1);
-    RETURN NULL;
-END $$;
-
-CREATE OR REPLACE TRIGGER cost_complete_host_row BEFORE INSERT ON public.cost_tracking
-    FOR EACH ROW WHEN (NEW.price_source = 'host') EXECUTE FUNCTION public.cost_complete_host_row();
-CREATE OR REPLACE TRIGGER cost_count_host_row AFTER INSERT ON public.cost_tracking
-    FOR EACH ROW WHEN (NEW.price_source = 'host') EXECUTE FUNCTION public.cost_count_host_row();
-
-DO $$
-BEGIN
-    IF pg_catalog.to_regclass('public.cost_tracking_of_host') IS NOT NULL THEN
-        PERFORM pg_catalog.set_config('TimeZone', 'UTC', true);
-        INSERT INTO public.cost_tracking (id, model, step, cost_usd, tokens_used, "timestamp", project, tags)
-        SELECT h.id, r ->> 'model', r ->> 'step', (r ->> 'cost_usd')::numeric, (r ->> 'tokens_used')::bigint,
-               coalesce((r ->> 'timestamp')::timestamptz, 'epoch'), r ->> 'project',
-               CASE WHEN r ->> 'timestamp' IS NULL THEN '{"host_timestamp": "null"}' ELSE '{}' END::jsonb
-          FROM public.cost_tracking_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j;
-        PERFORM public.llm_common_take_over('cost_tracking', 'id');
-    END IF;
-END $$;
-
--- Only the owner and service_role may call what is defined here.
-SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
-  FROM pg_catalog.pg_proc p
- WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
-   AND p.proname IN (
-        'cost_time_zone', 'cost_day', 'set_cost_time_zone', 'budget_starts', 'budget_ends', 'budget_resets_at',
-        'cost_scopes', 'cost_gate', 'cost_spent_today', 'cost_nano', 'cost_over', 'budget_truth', 'budget_open',
-        'budget_move', 'budget_fit', 'budget_alerts', 'cost_rollup', 'cost_count', 'cost_paid',
-        'cost_of_reservation', 'cost_expire', 'reserve_cost', 'cost_key_used', 'cost_reservation_check',
-        'cost_grow', 'extend_cost', 'adopt_cost', 'settle_cost', 'release_cost', 'expire_reservations',
-        'record_cost', 'llm_common_flush', 'reserve_cost_early',
-        'settle_cost_early', 'get_daily_cost', 'get_monthly_cost', 'get_cost_breakdown', 'cost_total',
-        'cost_breakdown', 'cost_forecast', 'budget_status', 'check_cost_ledger', 'cost_complete_host_row', 'cost_true_bound',
-        'cost_note_price',
-        'cost_count_host_row');
+SELECT public.llm_common_secure_functions(ARRAY[
+    'cost_time_zone', 'cost_day', 'set_cost_time_zone', 'budget_starts', 'budget_ends', 'budget_resets_at',
+    'cost_scopes', 'cost_gate', 'cost_spent_today', 'cost_nano', 'cost_over', 'budget_truth', 'budget_open',
+    'budget_move', 'budget_fit', 'budget_alerts', 'cost_rollup', 'cost_count', 'cost_paid',
+    'cost_of_reservation', 'cost_expire', 'reserve_cost', 'cost_key_used', 'cost_reservation_check',
+    'cost_grow', 'extend_cost', 'adopt_cost', 'settle_cost', 'release_cost', 'expire_reservations',
+    'record_cost', 'cost_host_row', 'cost_host_count', 'llm_common_flush', 'get_daily_cost', 'get_monthly_cost', 'get_cost_breakdown', 'cost_total',
+    'cost_breakdown', 'cost_forecast', 'budget_status', 'check_cost_ledger', 'cost_true_bound', 'cost_note_price']);
 
 NOTIFY pgrst, 'reload schema';
+SELECT public.llm_common_record('20261201100100_ledger.sql', '25d05b34b0b83d3f82b82c2f85c4b69cae25c9cf571121f81cf8457e553a9d36');
 COMMIT;

@@ -7,18 +7,112 @@
 -- Locks are taken in this order: the run, then whatever settle_cost takes.
 
 BEGIN;
-SET LOCAL search_path = public, pg_temp;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
+SET LOCAL client_min_messages = warning;
+SET LOCAL timezone = 'UTC';
+SELECT public.llm_common_look_first();
 
-SELECT public.llm_common_put_aside('pipeline_steps');
-SELECT public.llm_common_put_aside('pipeline_runs');
+-- A table of the first schema becomes the one below. Runs that began an hour ago and never ended are failed.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM public.llm_common_tables() t WHERE t.name = 'pipeline_runs' AND t.state = 'earlier') THEN
+        ALTER TABLE public.pipeline_runs
+            ADD COLUMN IF NOT EXISTS jurisdiction text,
+            ADD COLUMN IF NOT EXISTS research_model text,
+            ADD COLUMN IF NOT EXISTS generate_model text,
+            ADD COLUMN IF NOT EXISTS review_model text,
+            ADD COLUMN IF NOT EXISTS completed_at timestamptz,
+            ADD COLUMN IF NOT EXISTS analysis_json jsonb,
+            ADD COLUMN IF NOT EXISTS review_json jsonb,
+            ADD COLUMN IF NOT EXISTS review_passed boolean,
+            ADD COLUMN IF NOT EXISTS quality_score numeric,
+            ADD COLUMN IF NOT EXISTS error_message text;
+        PERFORM public.llm_common_convert('public.pipeline_runs', '{status}', $changes$
+            ALTER COLUMN id SET DEFAULT pg_catalog.gen_random_uuid(),
+            ALTER COLUMN bill_id TYPE text USING coalesce(bill_id::text, ''),
+            ALTER COLUMN bill_id SET NOT NULL,
+            ALTER COLUMN jurisdiction TYPE text USING coalesce(jurisdiction::text, ''),
+            ALTER COLUMN jurisdiction SET NOT NULL,
+            ALTER COLUMN research_model TYPE text USING research_model::text,
+            ALTER COLUMN research_model DROP NOT NULL,
+            ALTER COLUMN generate_model TYPE text USING generate_model::text,
+            ALTER COLUMN generate_model DROP NOT NULL,
+            ALTER COLUMN review_model TYPE text USING review_model::text,
+            ALTER COLUMN review_model DROP NOT NULL,
+            ALTER COLUMN status DROP DEFAULT,
+            ALTER COLUMN status TYPE text USING coalesce(status::text,
+                CASE WHEN analysis_json IS NULL THEN 'failed' ELSE 'completed' END),
+            ALTER COLUMN status SET DEFAULT 'queued',
+            ALTER COLUMN status SET NOT NULL,
+            ALTER COLUMN started_at DROP DEFAULT,
+            ALTER COLUMN started_at TYPE timestamptz
+                USING coalesce(started_at::timestamptz, completed_at::timestamptz, 'epoch'),
+            ALTER COLUMN started_at SET DEFAULT pg_catalog.clock_timestamp(),
+            ALTER COLUMN started_at SET NOT NULL,
+            ALTER COLUMN completed_at DROP DEFAULT,
+            ALTER COLUMN completed_at TYPE timestamptz USING completed_at::timestamptz,
+            ALTER COLUMN completed_at DROP NOT NULL,
+            ALTER COLUMN analysis_json TYPE jsonb USING analysis_json::jsonb,
+            ALTER COLUMN analysis_json DROP NOT NULL,
+            ALTER COLUMN review_json TYPE jsonb USING review_json::jsonb,
+            ALTER COLUMN review_json DROP NOT NULL,
+            ALTER COLUMN review_passed DROP DEFAULT,
+            ALTER COLUMN review_passed DROP NOT NULL,
+            ALTER COLUMN quality_score DROP DEFAULT,
+            ALTER COLUMN quality_score TYPE numeric USING quality_score::numeric,
+            ALTER COLUMN quality_score DROP NOT NULL,
+            ALTER COLUMN error_message TYPE text USING error_message::text,
+            ALTER COLUMN error_message DROP NOT NULL,
+            ADD COLUMN models jsonb NOT NULL DEFAULT '{}',
+            ADD COLUMN quality_note text,
+            ADD COLUMN scored_at timestamptz,
+            ADD COLUMN input jsonb,
+            ADD COLUMN code_version text NOT NULL DEFAULT 'host',
+            ADD COLUMN idempotency_key text UNIQUE,
+            ADD COLUMN worker text,
+            ADD COLUMN epoch integer NOT NULL DEFAULT 0,
+            ADD COLUMN lease_until timestamptz,
+            ADD COLUMN cancel_requested boolean NOT NULL DEFAULT false,
+            ADD COLUMN attempts integer NOT NULL DEFAULT 0,
+            ADD COLUMN max_attempts integer NOT NULL DEFAULT 5,
+            ADD COLUMN run_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+        $changes$);
+        UPDATE public.pipeline_runs r
+           SET models = pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+                   'research', r.research_model, 'generate', r.generate_model, 'review', r.review_model)),
+               lease_until = CASE WHEN r.status = 'running' THEN r.started_at + INTERVAL '1 hour' END,
+               attempts = 1, max_attempts = 1;
+        UPDATE public.pipeline_runs r
+           SET status = 'failed', lease_until = NULL, completed_at = pg_catalog.now(),
+               error_message = 'it began an hour ago or longer, and never ended'
+         WHERE r.status = 'running' AND r.lease_until < pg_catalog.now();
+    ELSIF EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                   WHERE a.attrelid = pg_catalog.to_regclass('public.pipeline_runs') AND a.attname = 'research_model'
+                         AND a.attgenerated = 's') THEN
+        ALTER TABLE public.pipeline_runs
+            ALTER COLUMN research_model DROP EXPRESSION,
+            ALTER COLUMN generate_model DROP EXPRESSION,
+            ALTER COLUMN review_model DROP EXPRESSION,
+            ALTER COLUMN input DROP NOT NULL,
+            ALTER COLUMN quality_score TYPE numeric,
+            ALTER COLUMN models SET DEFAULT '{}',
+            ALTER COLUMN code_version SET DEFAULT 'host',
+            ADD COLUMN scored_at timestamptz;
+        UPDATE public.pipeline_runs r SET scored_at = r.completed_at WHERE r.quality_score IS NOT NULL;
+    END IF;
+END $$;
 
 -- analysis_json and review_json belong together: the review is that of the stored draft. `input` has the bill's text,
--- which no list or report returns.
+-- which no list or report returns. `quality_score` is the share of the analysis that holds (see complete_run), until a
+-- person scores it at `scored_at`.
+--
+-- A run without an input is one that the host's own code inserted, in the columns of the first schema, and updates by
+-- itself: it has no owner here, and is failed if it is still running an hour after it began.
 CREATE TABLE IF NOT EXISTS public.pipeline_runs (
     id               uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
     bill_id          text NOT NULL,
-    jurisdiction     text NOT NULL DEFAULT '',
+    jurisdiction     text NOT NULL,
     models           jsonb NOT NULL DEFAULT '{}',
     research_model   text,
     generate_model   text,
@@ -29,11 +123,11 @@ CREATE TABLE IF NOT EXISTS public.pipeline_runs (
     analysis_json    jsonb,
     review_json      jsonb,
     review_passed    boolean,
-    quality_score    double precision,
+    quality_score    numeric,
     quality_note     text,
+    scored_at        timestamptz,
     error_message    text,
-    input            jsonb NOT NULL DEFAULT '{}',
-    -- 'host': a run of the host's own code, which knows no leases. No worker of ours takes it.
+    input            jsonb,
     code_version     text NOT NULL DEFAULT 'host',
     idempotency_key  text UNIQUE,
     worker           text,
@@ -45,136 +139,143 @@ CREATE TABLE IF NOT EXISTS public.pipeline_runs (
     -- When a queued run may be claimed.
     run_at           timestamptz NOT NULL DEFAULT pg_catalog.now(),
     -- Whom it asks: hosts of providers, or 'offline' for a scripted one. The same key is the same run only there.
-    answered_by      text,
-    CONSTRAINT pipeline_runs_status CHECK (status IN ('queued', 'running', 'completed', 'failed', 'cancelled')),
-    CONSTRAINT pipeline_runs_work_is_leased
-        CHECK (code_version = 'host' OR (status = 'running') = (lease_until IS NOT NULL)),
-    CONSTRAINT pipeline_runs_end_has_a_time
-        CHECK (code_version = 'host' OR (status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL))
-) WITH (
-    fillfactor = 80,
+    answered_by      text
+);
+ALTER TABLE public.pipeline_runs
+    ADD COLUMN IF NOT EXISTS answered_by text,
+    DROP CONSTRAINT IF EXISTS pipeline_runs_status,
+    DROP CONSTRAINT IF EXISTS pipeline_runs_running_is_leased,
+    DROP CONSTRAINT IF EXISTS pipeline_runs_end_is_dated,
+    DROP CONSTRAINT IF EXISTS pipeline_runs_quality,
     -- Each run that is claimed or finished leaves a dead entry in the indexes of the queue and of the leases, where the
     -- next claim and the next sweep begin to read: vacuum after so many of them, however long the history is, and always
     -- in the indexes, which a vacuum leaves as they are where less than 2 % of the pages have dead rows.
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, vacuum_index_cleanup = on
-);
+    SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+         vacuum_index_cleanup = on);
+SELECT public.llm_common_constrain('public.pipeline_runs', c.name, 'input IS NULL OR ' || c.condition) FROM (VALUES
+    ('pipeline_runs_known_status', $$status IN ('queued', 'running', 'completed', 'failed', 'cancelled')$$),
+    ('pipeline_runs_leased', $$(status = 'running') = (lease_until IS NOT NULL)$$),
+    ('pipeline_runs_dated', $$(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)$$),
+    ('pipeline_runs_scored', $$quality_score BETWEEN 0 AND 1$$)
+) AS c (name, condition);
 CREATE INDEX IF NOT EXISTS pipeline_runs_started ON public.pipeline_runs (started_at);
 CREATE INDEX IF NOT EXISTS pipeline_runs_lease ON public.pipeline_runs (lease_until) WHERE status = 'running';
 CREATE INDEX IF NOT EXISTS pipeline_runs_queue ON public.pipeline_runs (code_version, run_at, id) WHERE status = 'queued';
 
+-- Fills what the host's INSERT leaves out or null.
+CREATE OR REPLACE FUNCTION public.pipeline_host_run() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.bill_id := coalesce(NEW.bill_id, '');
+    NEW.jurisdiction := coalesce(NEW.jurisdiction, '');
+    NEW.models := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'research', NEW.research_model, 'generate', NEW.generate_model, 'review', NEW.review_model));
+    NEW.status := coalesce(nullif(NEW.status, 'queued'), 'running');
+    NEW.started_at := coalesce(NEW.started_at, pg_catalog.clock_timestamp());
+    NEW.code_version := 'host';
+    NEW.lease_until := CASE NEW.status WHEN 'running' THEN NEW.started_at + INTERVAL '1 hour' END;
+    NEW.attempts := 1;
+    NEW.max_attempts := 1;
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER llm_common_host_row BEFORE INSERT ON public.pipeline_runs
+    FOR EACH ROW WHEN (NEW.input IS NULL) EXECUTE FUNCTION public.pipeline_host_run();
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM public.llm_common_tables() t WHERE t.name = 'pipeline_steps' AND t.state = 'earlier') THEN
+        ALTER TABLE public.pipeline_steps
+            ADD COLUMN IF NOT EXISTS model text,
+            ADD COLUMN IF NOT EXISTS output jsonb;
+        PERFORM public.llm_common_convert('public.pipeline_steps', '{step}', $changes$
+            ALTER COLUMN id SET DEFAULT pg_catalog.gen_random_uuid(),
+            ALTER COLUMN run_id DROP NOT NULL,
+            ALTER COLUMN step DROP DEFAULT,
+            ALTER COLUMN step TYPE text USING coalesce(step::text, ''),
+            ALTER COLUMN step SET NOT NULL,
+            ALTER COLUMN model TYPE text USING model::text,
+            ALTER COLUMN model DROP NOT NULL,
+            ALTER COLUMN output DROP DEFAULT,
+            ALTER COLUMN output TYPE jsonb USING output::jsonb,
+            ALTER COLUMN output DROP NOT NULL,
+            ALTER COLUMN "timestamp" DROP DEFAULT,
+            ALTER COLUMN "timestamp" TYPE timestamptz USING coalesce("timestamp"::timestamptz, 'epoch'),
+            ALTER COLUMN "timestamp" SET DEFAULT pg_catalog.clock_timestamp(),
+            ALTER COLUMN "timestamp" SET NOT NULL,
+            ADD COLUMN key text,
+            ADD COLUMN "position" integer NOT NULL DEFAULT 0,
+            ADD COLUMN status text,
+            ADD COLUMN code_version text NOT NULL DEFAULT 'host',
+            ADD COLUMN epoch integer NOT NULL DEFAULT 0,
+            ADD COLUMN reservation_id uuid,
+            SET (fillfactor = 80)
+        $changes$);
+        UPDATE public.pipeline_steps s
+           SET key = s.step || ':' || s.id, "position" = o.place,
+               status = CASE WHEN s.output IS NULL THEN 'failed' ELSE 'completed' END
+          FROM (SELECT b.id, pg_catalog.row_number() OVER (PARTITION BY b.run_id ORDER BY b."timestamp", b.id) AS place
+                  FROM public.pipeline_steps b) o
+         WHERE s.id = o.id;
+        ALTER TABLE public.pipeline_steps
+            ALTER COLUMN key SET NOT NULL,
+            ALTER COLUMN status SET NOT NULL,
+            ADD CONSTRAINT pipeline_steps_key UNIQUE (run_id, key);
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                        WHERE k.conrelid = 'public.pipeline_steps'::regclass AND k.contype = 'f'
+                              AND k.confrelid = 'public.pipeline_runs'::regclass) THEN
+            ALTER TABLE public.pipeline_steps ADD CONSTRAINT pipeline_steps_run_id_fkey
+                FOREIGN KEY (run_id) REFERENCES public.pipeline_runs ON DELETE CASCADE NOT VALID;
+        END IF;
+    END IF;
+END $$;
+
 -- `key` names a step within its run ('review:2'), `step` what kind it is ('review'). A failed step has no output, and
--- is paid for all the same. reservation_id is the id of its row in cost_tracking.
+-- is paid for all the same. reservation_id is the id of its row in cost_tracking. A step of epoch 0 is one that the host
+-- inserted, in the columns of the first schema.
 CREATE TABLE IF NOT EXISTS public.pipeline_steps (
     id             uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),
-    run_id         uuid NOT NULL CONSTRAINT pipeline_steps_run_id_fkey
-                   REFERENCES public.pipeline_runs ON DELETE CASCADE,
-    key            text NOT NULL DEFAULT 'host:' || pg_catalog.gen_random_uuid(),
+    run_id         uuid REFERENCES public.pipeline_runs ON DELETE CASCADE,
+    key            text NOT NULL,
     "position"     integer NOT NULL DEFAULT 0,
     step           text NOT NULL,
     model          text,
-    status         text NOT NULL DEFAULT 'completed',
+    status         text NOT NULL,
     output         jsonb,
     "timestamp"    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     code_version   text NOT NULL DEFAULT 'host',
     epoch          integer NOT NULL DEFAULT 0,
     reservation_id uuid,
-    CONSTRAINT pipeline_steps_key UNIQUE (run_id, key),
-    CONSTRAINT pipeline_steps_status CHECK (status IN ('completed', 'failed')),
-    CONSTRAINT pipeline_steps_completed_has_output
-        CHECK (code_version = 'host' OR (status = 'completed') = (output IS NOT NULL))
+    CONSTRAINT pipeline_steps_key UNIQUE (run_id, key)
 ) WITH (fillfactor = 80);
-
--- Databases of November 2026 have the tables without what the host's own code needs to write into them.
-ALTER TABLE public.pipeline_runs
-    ADD COLUMN IF NOT EXISTS answered_by text,
-    ALTER COLUMN jurisdiction SET DEFAULT '',
-    ALTER COLUMN models SET DEFAULT '{}',
-    ALTER COLUMN research_model DROP EXPRESSION IF EXISTS,
-    ALTER COLUMN generate_model DROP EXPRESSION IF EXISTS,
-    ALTER COLUMN review_model DROP EXPRESSION IF EXISTS,
-    ALTER COLUMN input SET DEFAULT '{}',
-    ALTER COLUMN code_version SET DEFAULT 'host',
-    DROP CONSTRAINT IF EXISTS pipeline_runs_running_is_leased,
-    DROP CONSTRAINT IF EXISTS pipeline_runs_end_is_dated,
-    DROP CONSTRAINT IF EXISTS pipeline_runs_quality,
-    DROP CONSTRAINT IF EXISTS pipeline_runs_work_is_leased,
-    DROP CONSTRAINT IF EXISTS pipeline_runs_end_has_a_time,
-    ADD CONSTRAINT pipeline_runs_work_is_leased
-        CHECK (code_version = 'host' OR (status = 'running') = (lease_until IS NOT NULL)),
-    ADD CONSTRAINT pipeline_runs_end_has_a_time
-        CHECK (code_version = 'host' OR (status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL));
 ALTER TABLE public.pipeline_steps
-    ALTER COLUMN key SET DEFAULT 'host:' || pg_catalog.gen_random_uuid(),
+    ALTER COLUMN run_id DROP NOT NULL,
     ALTER COLUMN "position" SET DEFAULT 0,
-    ALTER COLUMN status SET DEFAULT 'completed',
     ALTER COLUMN code_version SET DEFAULT 'host',
     ALTER COLUMN epoch SET DEFAULT 0,
-    DROP CONSTRAINT IF EXISTS pipeline_steps_output,
-    DROP CONSTRAINT IF EXISTS pipeline_steps_completed_has_output,
-    ADD CONSTRAINT pipeline_steps_completed_has_output
-        CHECK (code_version = 'host' OR (status = 'completed') = (output IS NOT NULL));
+    DROP CONSTRAINT IF EXISTS pipeline_steps_output;
+SELECT public.llm_common_constrain('public.pipeline_steps', c.name, c.condition) FROM (VALUES
+    ('pipeline_steps_status', $$status IN ('completed', 'failed')$$),
+    ('pipeline_steps_of_a_run', $$epoch = 0 OR run_id IS NOT NULL AND (status = 'completed') = (output IS NOT NULL)$$)
+) AS c (name, condition);
 
--- The models of a run stand in one object, and the first three of them in columns too, whoever wrote which.
-CREATE OR REPLACE FUNCTION public.pipeline_models() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+-- Fills what the host's INSERT leaves out or null.
+CREATE OR REPLACE FUNCTION public.pipeline_host_step() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
-    IF NEW.models = '{}' THEN
-        NEW.models := pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-            'research', NEW.research_model, 'generate', NEW.generate_model, 'review', NEW.review_model));
-    END IF;
-    NEW.research_model := NEW.models ->> 'research';
-    NEW.generate_model := NEW.models ->> 'generate';
-    NEW.review_model := NEW.models ->> 'review';
+    NEW.id := coalesce(NEW.id, pg_catalog.gen_random_uuid());
+    NEW.step := coalesce(NEW.step, '');
+    NEW.key := NEW.step || ':' || NEW.id;
+    NEW."position" := 1 + coalesce((SELECT pg_catalog.max(s."position") FROM public.pipeline_steps s
+                                     WHERE s.run_id = NEW.run_id), 0);
+    NEW.status := CASE WHEN NEW.output IS NULL THEN 'failed' ELSE 'completed' END;
+    NEW."timestamp" := coalesce(NEW."timestamp", pg_catalog.clock_timestamp());
+    NEW.code_version := 'host';
+    NEW.epoch := 0;
     RETURN NEW;
 END $$;
-CREATE OR REPLACE TRIGGER pipeline_models BEFORE INSERT OR UPDATE OF models ON public.pipeline_runs
-    FOR EACH ROW EXECUTE FUNCTION public.pipeline_models();
-
-DO $$
-BEGIN
-    PERFORM pg_catalog.set_config('TimeZone', 'UTC', true);
-    IF pg_catalog.to_regclass('public.pipeline_runs_of_host') IS NOT NULL THEN
-        -- Nobody carries on a run of before: what still says "running" an hour later has died.
-        INSERT INTO public.pipeline_runs (
-            id, bill_id, jurisdiction, research_model, generate_model, review_model, status, started_at, completed_at,
-            analysis_json, review_json, review_passed, quality_score, error_message)
-        SELECT h.id, coalesce(r ->> 'bill_id', ''), coalesce(r ->> 'jurisdiction', ''), r ->> 'research_model',
-               r ->> 'generate_model', r ->> 'review_model',
-               CASE WHEN died THEN 'failed' WHEN r ->> 'status' IN ('queued', 'running', 'completed', 'failed', 'cancelled')
-                    THEN r ->> 'status' ELSE 'failed' END,
-               coalesce((r ->> 'started_at')::timestamptz, 'epoch'),
-               CASE WHEN died THEN pg_catalog.now() ELSE (r ->> 'completed_at')::timestamptz END,
-               nullif(r -> 'analysis_json', 'null'), nullif(r -> 'review_json', 'null'),
-               (r ->> 'review_passed')::boolean, (r ->> 'quality_score')::double precision,
-               coalesce(r ->> 'error_message', CASE WHEN died THEN 'it never ended; taken over as failed' END)
-          FROM public.pipeline_runs_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j
-          CROSS JOIN LATERAL (SELECT coalesce(r ->> 'status', 'running') = 'running' AND
-              coalesce((r ->> 'started_at')::timestamptz, 'epoch') < pg_catalog.now() - INTERVAL '1 hour' AS died) d;
-    END IF;
-    IF pg_catalog.to_regclass('public.pipeline_steps_of_host') IS NOT NULL THEN
-        -- A step whose run is gone keeps its place under a run of its own.
-        INSERT INTO public.pipeline_runs (id, bill_id, status, completed_at, error_message)
-        SELECT DISTINCT (r ->> 'run_id')::uuid, '', 'failed', pg_catalog.now(), 'known by its steps only'
-          FROM public.pipeline_steps_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j
-         WHERE r ->> 'run_id' IS NOT NULL ON CONFLICT (id) DO NOTHING;
-        INSERT INTO public.pipeline_runs (id, bill_id, status, completed_at, error_message)
-        SELECT pg_catalog.gen_random_uuid(), '', 'failed', pg_catalog.now(), 'steps without a run'
-         WHERE EXISTS (SELECT FROM public.pipeline_steps_of_host h WHERE pg_catalog.to_jsonb(h) ->> 'run_id' IS NULL);
-        INSERT INTO public.pipeline_steps (id, run_id, step, model, output, "timestamp")
-        SELECT h.id,
-               coalesce((r ->> 'run_id')::uuid, (SELECT o.id FROM public.pipeline_runs o
-                                                  WHERE o.error_message = 'steps without a run' LIMIT 1)),
-               coalesce(r ->> 'step', 'unknown'), r ->> 'model', nullif(r -> 'output', 'null'),
-               coalesce((r ->> 'timestamp')::timestamptz, 'epoch')
-          FROM public.pipeline_steps_of_host h CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(h) AS r) j;
-        PERFORM public.llm_common_take_over('pipeline_steps', 'id');
-    END IF;
-    IF pg_catalog.to_regclass('public.pipeline_runs_of_host') IS NOT NULL THEN
-        PERFORM public.llm_common_take_over('pipeline_runs', 'id');
-    END IF;
-END $$;
-
-SELECT public.llm_common_drop_old_functions('{compare_models}');
+CREATE OR REPLACE TRIGGER llm_common_host_row BEFORE INSERT ON public.pipeline_steps
+    FOR EACH ROW WHEN (NEW.key IS NULL) EXECUTE FUNCTION public.pipeline_host_step();
 
 SELECT public.llm_common_secure_table('public.pipeline_runs');
 SELECT public.llm_common_secure_table('public.pipeline_steps');
@@ -202,6 +303,14 @@ BEGIN
            || pg_catalog.jsonb_build_object('cost_nano', public.pipeline_cost_nano(run.id));
 END $$;
 
+CREATE OR REPLACE FUNCTION public.pipeline_unknown(run uuid) RETURNS void
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'LC004',
+        MESSAGE = pg_catalog.format('run %s is not known; llm-common runs list shows those there are', run),
+        DETAIL = pg_catalog.jsonb_build_object('run_id', run)::text;
+END $$;
+
 -- The run, locked. LC004 where there is none.
 CREATE OR REPLACE FUNCTION public.pipeline_locked(run uuid) RETURNS public.pipeline_runs
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
@@ -210,9 +319,7 @@ DECLARE
 BEGIN
     SELECT * INTO found_run FROM public.pipeline_runs r WHERE r.id = run FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'LC004',
-            MESSAGE = pg_catalog.format('run %s is not known; llm-common runs list shows those there are', run),
-            DETAIL = pg_catalog.jsonb_build_object('run_id', run)::text;
+        PERFORM public.pipeline_unknown(run);
     END IF;
     RETURN found_run;
 END $$;
@@ -259,7 +366,11 @@ LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
     claimed public.pipeline_runs;
 BEGIN
-    IF run.status = 'completed' THEN
+    IF run.input IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'LC004',
+            MESSAGE = pg_catalog.format('run %s is of the host''s own code, and cannot be taken up here', run.id),
+            DETAIL = pg_catalog.jsonb_build_object('run_id', run.id)::text;
+    ELSIF run.status = 'completed' THEN
         RETURN pg_catalog.jsonb_build_object('state', 'completed', 'run', public.pipeline_run_json(run));
     ELSIF run.status = 'running' AND run.lease_until > pg_catalog.clock_timestamp() THEN
         RAISE EXCEPTION USING ERRCODE = 'LC006',
@@ -286,9 +397,10 @@ CREATE OR REPLACE FUNCTION public.pipeline_exhaust(run public.pipeline_runs) RET
 LANGUAGE sql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
     UPDATE public.pipeline_runs r
        SET status = 'failed', lease_until = NULL, completed_at = pg_catalog.clock_timestamp(),
-           error_message = pg_catalog.format(
-               'its worker stopped without a word %s times, the last one was %s; resume it once the cause is found',
-               r.attempts, r.worker)
+           error_message = CASE WHEN r.input IS NULL THEN 'it began an hour ago or longer, and never ended'
+               ELSE pg_catalog.format(
+                   'its worker stopped without a word %s times, the last one was %s; resume it once the cause is found',
+                   r.attempts, r.worker) END
      WHERE r.id = (run).id
     RETURNING r
 $$;
@@ -324,8 +436,10 @@ DECLARE
     result jsonb;
 BEGIN
     INSERT INTO public.pipeline_runs AS r
-        (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, answered_by)
-    VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
+        (bill_id, jurisdiction, models, research_model, generate_model, review_model, input, code_version,
+         idempotency_key, max_attempts, answered_by)
+    VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.models ->> 'research',
+            wanted.models ->> 'generate', wanted.models ->> 'review', wanted.input, wanted.code_version,
             wanted.idempotency_key, coalesce(wanted.max_attempts, 5), wanted.answered_by)
     ON CONFLICT (idempotency_key) DO NOTHING
     RETURNING * INTO known;
@@ -534,8 +648,10 @@ BEGIN
     LOOP
         wanted := pg_catalog.jsonb_populate_record(NULL::public.pipeline_runs, item);
         INSERT INTO public.pipeline_runs AS r
-            (bill_id, jurisdiction, models, input, code_version, idempotency_key, max_attempts, answered_by, run_at)
-        VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.input, wanted.code_version,
+            (bill_id, jurisdiction, models, research_model, generate_model, review_model, input, code_version,
+             idempotency_key, max_attempts, answered_by, run_at)
+        VALUES (wanted.bill_id, wanted.jurisdiction, wanted.models, wanted.models ->> 'research',
+                wanted.models ->> 'generate', wanted.models ->> 'review', wanted.input, wanted.code_version,
                 wanted.idempotency_key, coalesce(wanted.max_attempts, 5), wanted.answered_by,
                 -- Claimed in the order in which they were given.
                 moment + place * interval '1 microsecond')
@@ -662,7 +778,8 @@ BEGIN
         'workers', (
             SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(w) ORDER BY w.worker), '[]') FROM (
                 SELECT r.worker, r.code_version, pg_catalog.count(*) AS runs
-                  FROM public.pipeline_runs r WHERE r.status = 'running' GROUP BY r.worker, r.code_version) w));
+                  FROM public.pipeline_runs r WHERE r.status = 'running' AND r.worker IS NOT NULL
+                 GROUP BY r.worker, r.code_version) w));
 END $$;
 
 -- What people and programs read of runs, and what people think of them.
@@ -670,10 +787,14 @@ END $$;
 -- The run with its steps, in their order, without the bill's text and the steps' outputs; and with what it was charged
 -- beside them, so that steps and charges add up to its cost: searches, and calls that were cut, failed or made again.
 CREATE OR REPLACE FUNCTION public.get_run(run_id uuid) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = '' AS $$
 DECLARE
-    known public.pipeline_runs := public.pipeline_locked(run_id);
+    known public.pipeline_runs;
 BEGIN
+    SELECT * INTO known FROM public.pipeline_runs r WHERE r.id = run_id;
+    IF NOT FOUND THEN
+        PERFORM public.pipeline_unknown(run_id);
+    END IF;
     RETURN public.pipeline_run_json(known) || pg_catalog.jsonb_build_object('steps', (
         SELECT coalesce(pg_catalog.jsonb_agg(
                    pg_catalog.jsonb_build_object(
@@ -716,10 +837,13 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'LC002',
             MESSAGE = pg_catalog.format('a quality score is from 0 to 1, not %s', coalesce(quality::text, 'nothing'));
     END IF;
-    UPDATE public.pipeline_runs r SET quality_score = quality, quality_note = note
+    UPDATE public.pipeline_runs r
+       SET quality_score = quality, quality_note = note, scored_at = pg_catalog.clock_timestamp()
      WHERE r.id = known.id RETURNING * INTO known;
     RETURN public.pipeline_run_json(known);
 END $$;
+
+SELECT public.llm_common_make_room('compare_models');
 
 -- For people: models next to each other, over the runs that started from start_date to end_date (UTC, both included).
 -- Costs and tokens are those of the model's own calls; `step` leaves only one step's calls.
@@ -777,15 +901,18 @@ LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
     WITH ended AS (
         SELECT coalesce(r.input ->> 'spec', 'legislation') AS spec, r.code_version, r.models, r.started_at,
                r.status = 'completed' AS done, r.analysis_json ->> 'status' = 'insufficient_evidence' AS insufficient,
-               r.review_passed, r.quality_score,
-               pg_catalog.jsonb_array_length(r.analysis_json -> 'unsupported') AS left_out,
-               (r.analysis_json ->> 'rounds')::integer AS rounds, paid.cost_usd, paid.tokens,
+               r.review_passed, CASE WHEN r.scored_at IS NOT NULL THEN r.quality_score END AS quality_score,
+               CASE WHEN r.input IS NOT NULL
+                    THEN pg_catalog.jsonb_array_length(r.analysis_json -> 'unsupported') END AS left_out,
+               CASE WHEN r.input IS NOT NULL THEN (r.analysis_json ->> 'rounds')::integer END AS rounds,
+               paid.cost_usd, paid.tokens,
                CASE WHEN r.status = 'completed' THEN EXTRACT(epoch FROM r.completed_at - r.started_at) END AS seconds
           FROM public.pipeline_runs r
+          -- What a run of the host's own code cost nobody knows, and its analysis has a form of its own.
           LEFT JOIN LATERAL (
                SELECT coalesce(pg_catalog.sum(c.cost_usd), 0) AS cost_usd,
                       coalesce(pg_catalog.sum(c.tokens_used), 0) AS tokens
-                 FROM public.cost_tracking c WHERE c.run_id = r.id::text) paid ON true
+                 FROM public.cost_tracking c WHERE c.run_id = r.id::text HAVING r.input IS NOT NULL) paid ON true
          WHERE r.id = ANY (run_ids) AND r.status IN ('completed', 'failed', 'cancelled')
     )
     SELECT e.spec, e.code_version, e.models, pg_catalog.min(e.started_at), pg_catalog.count(*),
@@ -854,17 +981,14 @@ LANGUAGE sql STABLE SECURITY INVOKER SET search_path = '' AS $$
            ARRAY(SELECT e.value::uuid FROM pg_catalog.jsonb_array_elements_text(run_ids) e)) c
 $$;
 
--- Only the owner and service_role may call what is defined here.
-SELECT public.llm_common_secure_function(p.oid::pg_catalog.regprocedure)
-  FROM pg_catalog.pg_proc p
- WHERE p.pronamespace = 'public'::pg_catalog.regnamespace
-   AND p.proname IN (
-        'pipeline_models', 'pipeline_lease_end', 'pipeline_cost_nano', 'pipeline_run_json', 'pipeline_locked', 'pipeline_hold',
-        'pipeline_store', 'pipeline_claim', 'pipeline_exhaust', 'start_run', 'resume_run', 'renew_run_lease',
-        'finish_step', 'save_step', 'complete_run', 'stop_run', 'request_cancel', 'sweep_stale_runs',
-        'pipeline_handover', 'pipeline_put_back', 'pipeline_key_refusal', 'enqueue_runs', 'claim_runs', 'take_run',
-        'renew_run_leases', 'release_run', 'retry_run', 'queue_status', 'get_run', 'list_runs', 'score_run', 'compare_models',
-        'pipeline_comparison', 'compare_pipelines', 'compare_runs');
+SELECT public.llm_common_secure_functions(ARRAY[
+    'pipeline_host_run', 'pipeline_host_step', 'pipeline_lease_end', 'pipeline_cost_nano', 'pipeline_run_json', 'pipeline_unknown', 'pipeline_locked', 'pipeline_hold',
+    'pipeline_store', 'pipeline_claim', 'pipeline_exhaust', 'start_run', 'resume_run', 'renew_run_lease',
+    'finish_step', 'save_step', 'complete_run', 'stop_run', 'request_cancel', 'sweep_stale_runs',
+    'pipeline_handover', 'pipeline_put_back', 'pipeline_key_refusal', 'enqueue_runs', 'claim_runs', 'take_run', 'renew_run_leases',
+    'release_run', 'retry_run', 'queue_status', 'get_run', 'list_runs', 'score_run', 'compare_models',
+    'pipeline_comparison', 'compare_pipelines', 'compare_runs']);
 
 NOTIFY pgrst, 'reload schema';
+SELECT public.llm_common_record('20261201100500_pipeline.sql', '0a7267e22ce100a54a55d7c13e9c72ef4463a2048b05c23872b648f8005d7eb8');
 COMMIT;
