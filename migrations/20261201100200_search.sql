@@ -429,5 +429,5 @@ SELECT public.llm_common_secure_functions(ARRAY[
     'get_cache_stats', 'search_documents_put', 'search_documents_delete', 'search_documents_find']);
 
 NOTIFY pgrst, 'reload schema';
-SELECT public.llm_common_record('20261201100200_search.sql', '28c413702abce7b4b160110f566deedbda03840c491cd42739f0cecf1d89b869');
+SELECT public.llm_common_record('20261201100200_search.sql', '4259c35ea36d8c52d13cae517c3ff0d9886c1a88f5868cba91ff94d570323e91');
 COMMIT;

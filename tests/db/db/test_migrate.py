@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg_pool import AsyncConnectionPool
 
 import llm_common
 from llm_common.db import cluster, migrate
@@ -132,8 +131,8 @@ async def test_settings_of_the_database_do_not_matter(empty_dsn: str, dsn: str, 
         connection.execute("CREATE SCHEMA hostile; CREATE TABLE hostile.pg_roles ()")
         connection.execute(hostile.replace("SELECT 1 / 0", "SELECT NULL::timestamptz"))
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}")
-    async with AsyncConnectionPool(empty_dsn, kwargs={"autocommit": True}, open=False) as pool:
-        done = await asyncio.gather(*(Database.of(pool).migrate() for _ in range(3)))
+    async with Database.connect(empty_dsn) as database:
+        done = await asyncio.gather(*(database.migrate() for _ in range(3)))
     assert sorted(name for names in done for name in names) == [m.name for m in migrate.migrations()]
     assert objects(empty_dsn) == objects(dsn)
 
