@@ -2,6 +2,7 @@
 
 from llm_common.db.functions.rollout import ArmStats, RolloutFlag, RolloutReport
 from llm_common.rollout.assignment import Unit
+from llm_common.rollout.comparers import judged, same_data, same_figures, similar_text
 from llm_common.rollout.constraints import Constraint, Context
 from llm_common.rollout.decision import Variant
 from llm_common.rollout.guard import RolledBack
@@ -19,4 +20,8 @@ __all__ = [
     "RolloutReport",
     "Unit",
     "Variant",
+    "judged",
+    "same_data",
+    "same_figures",
+    "similar_text",
 ]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from llm_common._runtime.per_loop import PerLoop
 from llm_common.db.functions.rollout import Arm, ArmOutcome
@@ -15,9 +15,11 @@ from llm_common.exceptions import BudgetExceededError, RunCancelledError
 from llm_common.money import to_nano
 from llm_common.rollout.recorder import OutcomeRecorder
 
-__all__ = ["NOT_THE_PATHS_FAULT", "Arms", "cost_usd_of"]
+__all__ = ["NOT_THE_PATHS_FAULT", "Arms", "Compare", "cost_usd_of"]
 
 T = TypeVar("T")
+#: `compare(old, new)` says whether two results agree, at once or when it is awaited.
+Compare: TypeAlias = Callable[[T, T], bool | Awaitable[bool]]
 _log = logging.getLogger("llm_common.rollout")
 
 #: Somebody refused the call or called it off: that says nothing about the path, and must not be worked around.
@@ -57,25 +59,28 @@ class Arms:
 
     async def shadow(
         self,
-        new: Callable[[], Awaitable[T]],
-        expected: T,
-        compare: Callable[[T, T], bool] | None,
+        arm: Arm,
+        call: Callable[[], Awaitable[T]],
+        answered: T,
+        compare: Compare[T] | None,
         epoch: int,
         timeout: float,
     ) -> None:
-        """Run the new path for its outcome alone. Raises nothing but cancellation."""
+        """Run the path that did not answer, for its outcome and to compare. Raises nothing but cancellation."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
-                result = await new()
+                result = await call()
         except NOT_THE_PATHS_FAULT:
             return
         except Exception as error:  # noqa: BLE001 (it becomes an outcome; nobody waits for it)
-            self._recorders.get().add(replace(self._outcome(epoch, "new", began, error, ok=False), shadow=True))
+            self._recorders.get().add(replace(self._outcome(epoch, arm, began, error, ok=False), shadow=True))
             return
-        outcome = replace(self._outcome(epoch, "new", began, result, ok=True), shadow=True)
+        outcome = replace(self._outcome(epoch, arm, began, result, ok=True), shadow=True)
+        old, new = (answered, result) if arm == "new" else (result, answered)
         try:
-            outcome = replace(outcome, compared=True, difference=_difference(expected, result, compare))
+            async with asyncio.timeout(timeout):
+                outcome = replace(outcome, compared=True, difference=await _difference(old, new, compare))
         except Exception as error:  # noqa: BLE001 (the host's comparison; nobody waits for it)
             _log.warning("rollout %s: two results cannot be compared (%s)", self._flag, type(error).__name__)
         self._recorders.get().add(outcome)
@@ -93,8 +98,10 @@ class Arms:
             return None
 
 
-def _difference(old: T, new: T, compare: Callable[[T, T], bool] | None) -> str | None:
+async def _difference(old: T, new: T, compare: Compare[T] | None) -> str | None:
     agree = old == new if compare is None else compare(old, new)
+    if isinstance(agree, Awaitable):
+        agree = await agree
     return None if agree else f"{_digest(old)} != {_digest(new)}"
 
 

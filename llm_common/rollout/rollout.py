@@ -14,9 +14,9 @@ from typing import Self, TypeVar
 
 from llm_common._runtime.per_loop import PerLoop
 from llm_common.db.database import Database, DatabaseSource
-from llm_common.db.functions.rollout import RolloutReport
+from llm_common.db.functions.rollout import Arm, RolloutReport
 from llm_common.exceptions import InvalidInputError
-from llm_common.rollout.arms import NOT_THE_PATHS_FAULT, Arms, cost_usd_of
+from llm_common.rollout.arms import NOT_THE_PATHS_FAULT, Arms, Compare, cost_usd_of
 from llm_common.rollout.assignment import Unit, checked_percentage
 from llm_common.rollout.constraints import Constraint, Context
 from llm_common.rollout.decision import (
@@ -180,7 +180,7 @@ class Rollout:
         unit: Unit,
         new: Callable[[], Awaitable[T]],
         old: Callable[[], Awaitable[T]],
-        compare: Callable[[T, T], bool] | None = None,
+        compare: Compare[T] | None = None,
         context: Context | None = None,
     ) -> T:
         """Answer with the old path; for units that are in, run the new one afterwards, in the background.
@@ -191,13 +191,46 @@ class Rollout:
         """
         decision, epoch = await self._decision(unit, context)
         result = await self._arms.live("old", old, epoch)
+        if decision.is_in and epoch is not None:
+            self._run_beside("new", new, result, compare, epoch)
+        return result
+
+    async def verify(
+        self,
+        unit: Unit,
+        new: Callable[[], Awaitable[T]],
+        old: Callable[[], Awaitable[T]],
+        compare: Compare[T] | None = None,
+        context: Context | None = None,
+    ) -> T:
+        """Like `run_or_fall_back`; for units that are in, the old path runs too, to be compared with the new one.
+
+        Where the new path answers, the old one runs afterwards, in the background, under the limits of `shadow`. Where
+        it fails, the old one answers, and is never run twice.
+        """
+        decision, epoch = await self._decision(unit, context)
+        if not decision.is_in:
+            return await self._arms.live("old", old, epoch)
+        try:
+            result = await self._arms.live("new", new, epoch)
+        except NOT_THE_PATHS_FAULT:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever the new path raises, the old one is there for it)
+            _log.warning("rollout %s: the new path failed (%s), the old one answers", self._flag, type(error).__name__)
+            return await old()
+        if epoch is not None:
+            self._run_beside("old", old, result, compare, epoch)
+        return result
+
+    def _run_beside(
+        self, arm: Arm, call: Callable[[], Awaitable[T]], answered: T, compare: Compare[T] | None, epoch: int
+    ) -> None:
         shadows = self._shadows.get()
-        if decision.is_in and epoch is not None and len(shadows) < self._max_shadows:
-            run = self._arms.shadow(new, result, compare, epoch, self._shadow_timeout)
+        if len(shadows) < self._max_shadows:
+            run = self._arms.shadow(arm, call, answered, compare, epoch, self._shadow_timeout)
             task = asyncio.create_task(run, name=f"rollout {self._flag}: shadow")
             shadows.add(task)
             task.add_done_callback(shadows.discard)
-        return result
 
     async def set_percentage(self, percentage: int | None) -> None:
         """Give the new path to so many percent (0 to 100), in all processes; None: as environment and code say."""
