@@ -43,6 +43,11 @@ _WINDOW: Final = 16
 _STRIDE: Final = 8
 #: A secret of fewer characters stands in too many words: only as a word of its own is it replaced.
 _SHORT_SECRET: Final = 4
+#: What manuals of local servers have people write for a key that nobody looks at.
+_PLACEHOLDERS: Final = frozenset(
+    {"-", "api-key", "dummy", "empty", "fake", "key", "lm-studio", "local", "no-key", "none", "not-needed", "null"}
+    | {"ollama", "placeholder", "test", "token", "unused", "vllm", "x", "xxx"}
+)
 #: A line of a prompt that is shorter than a run, but long enough to be told from a word.
 _SHORTEST_ECHO: Final = 8
 
@@ -99,7 +104,9 @@ def _spellings(secrets: Iterable[str]) -> Sequence[str]:
     import html  # its table of names is large, and an error is rare
 
     forms: set[str] = set()
-    for secret in filter(None, secrets):
+    for secret in secrets:
+        if not secret or secret.lower() in _PLACEHOLDERS:
+            continue
         forms |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), html.escape(secret)}
         forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
         forms.add(b64encode(secret.encode(errors="replace")).decode().rstrip("="))

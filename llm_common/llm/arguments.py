@@ -224,10 +224,10 @@ def question_of(
     profile: Profile | None,
 ) -> Question:
     """What the caller says wins over the profile. Raises `InvalidInputError` for what cannot be asked."""
-    max_tokens = arguments.get("max_tokens")
+    extra = provider_arguments(arguments, _OWN)
+    max_tokens = arguments.get("max_tokens") or extra.get("max_completion_tokens")
     if max_tokens is not None and max_tokens < 1:
         raise InvalidInputError(f"max_tokens must be at least 1, got {max_tokens}")
-    extra = provider_arguments(arguments, _OWN)
     if response_model is not None and "response_format" in extra:
         raise InvalidInputError("give response_model= or response_format=, not both: the model makes the format")
     profile = profile or NO_PROFILE

@@ -20,7 +20,7 @@ from llm_common.exceptions import (
 )
 from llm_common.llm.account import Account
 from llm_common.llm.breaker import Breakers
-from llm_common.llm.candidates import Candidate, Charge, Messages, Question
+from llm_common.llm.candidates import Candidate, Charge, Messages, Question, broken_off
 from llm_common.llm.fallback import FallbackChain
 from llm_common.llm.hedging import first_answer
 from llm_common.llm.hooks import CallHooks
@@ -33,6 +33,9 @@ from llm_common.llm.wire import WireAnswer
 __all__ = ["CallExecution", "Deadline", "ModelAnswer"]
 
 _log = logging.getLogger(__name__)
+
+#: How often a request is made anew in one call because its server refused it and said why; that costs nothing.
+_MOST_LESSONS = 4
 
 T = TypeVar("T")
 
@@ -191,13 +194,16 @@ class CallExecution:
         more_candidates: bool,  # noqa: FBT001 (a fact, no mode)
         once: Callable[[], Awaitable[T]],
     ) -> T:
-        """Try `once` as often as the policy allows."""
-        attempt = 0
+        """Try `once` as often as the policy allows, and at once again where a refusal says how it is to be asked."""
+        attempt = lessons = 0
         while True:
             attempt += 1
             try:
                 return await once()
             except LLMError as error:
+                if lessons < _MOST_LESSONS and candidate.learns(self.question, error):
+                    attempt, lessons = attempt - 1, lessons + 1
+                    continue
                 decision = decide(
                     error,
                     attempt=attempt,
@@ -273,8 +279,7 @@ class CallExecution:
             self.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
         except BaseException as error:
-            # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
-            self.account.note(candidate, Charge(bound, "estimate"), error, time.monotonic() - started, covered=bound)
+            self.account.note(candidate, broken_off(error, bound), error, time.monotonic() - started, covered=bound)
             raise
         self.breakers.succeeded(candidate.circuit)
         charge = candidate.charge(answer.usage, answer.cost_usd, bound=bound)

@@ -7,8 +7,11 @@ from typing import Any
 
 from llm_common._runtime.values import value
 from llm_common._text.tokens import format_bound, upper_bound
+from llm_common.exceptions import BadRequestError, ConfigurationError, LLMError
 from llm_common.llm.catalogue.model_info import ModelInfo
+from llm_common.llm.dialect import Dialect, dialect_of, refusal_in
 from llm_common.llm.pricing import Price, bound_nano, cost_nano
+from llm_common.llm.provider_tools import TOKENS_PER_SEARCH, most_searches
 from llm_common.llm.structured.output_modes import mode_for, with_output
 from llm_common.llm.structured.schema import OutputSpec
 from llm_common.llm.wire import Route, Wire, WireRequest
@@ -16,9 +19,12 @@ from llm_common.models import Budget, CallKind, DefaultEffort, DefaultTemperatur
 from llm_common.money import to_nano
 from llm_common.usage import Usage
 
-__all__ = ["CallPlan", "Candidate", "Charge", "Messages", "Question"]
+__all__ = ["CallPlan", "Candidate", "Charge", "Messages", "Question", "broken_off"]
 
 Messages = tuple[Mapping[str, Any], ...]
+
+#: The most that an answer of a model is bounded by whose own limit nobody knows.
+_USUAL_LIMIT = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,13 @@ class Question:
         return self._bound
 
 
+class Server:
+    """What one server has taught by its refusals, for all calls of one client."""
+
+    def __init__(self) -> None:
+        self.dialect: Dialect | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A model that may answer: where it is, over which wire, at which price.
@@ -67,6 +80,7 @@ class Candidate:
     info: ModelInfo | None
     price: Price
     price_source: PriceSource
+    server: Server = field(default_factory=Server, compare=False, repr=False)
 
     @property
     def circuit(self) -> tuple[str, str]:
@@ -77,13 +91,36 @@ class Candidate:
     def window(self) -> int | None:
         return self.info.max_input_tokens if self.info else None
 
+    @property
+    def _known_limit(self) -> int | None:
+        return self.info.max_output_tokens if self.info else None
+
+    @property
+    def _dialect(self) -> Dialect:
+        return self.server.dialect or dialect_of(self.route.base_url)
+
     def output_limit(self, question: Question) -> int:
-        """The most tokens an answer can have; 32,768 for a model without a known limit, which is then also sent."""
-        known = self.info.max_output_tokens if self.info else None
-        return question.max_tokens or known or 32_768
+        """The most tokens an answer can have; 32,768 for a model without a known limit, which is then also sent.
+
+        Less where the server has said that it has no room for so many.
+        """
+        if limit := question.max_tokens or self._known_limit:
+            return limit
+        return _USUAL_LIMIT if self.server.dialect is None else self._dialect.room(question.prompt_bound, _USUAL_LIMIT)
+
+    def learns(self, question: Question, error: LLMError) -> bool:
+        """Whether a refusal says how the same request is to be made here; from then on requests are made so."""
+        refusal = refusal_in(str(error)) if isinstance(error, BadRequestError) else None
+        if refusal is None or refusal.parameter in question.extra:
+            return False
+        if refusal.parameter is None and (question.max_tokens or self._known_limit):
+            return False  # the limit is the caller's own, or was not sent
+        known = self._dialect
+        self.server.dialect = refusal.lesson(known, question.prompt_bound)
+        return self.server.dialect != known
 
     def request(self, question: Question, messages: Messages) -> WireRequest:
-        known = self.info is not None and self.info.max_output_tokens is not None
+        known = self._known_limit is not None
         request = WireRequest(
             route=self.route,
             messages=messages,
@@ -93,6 +130,7 @@ class Candidate:
             tools=question.tools,
             tool_choice=question.tool_choice,
             extra=self._extra(question),
+            dialect=self._dialect,
         )
         if question.output is None:
             return request
@@ -114,10 +152,13 @@ class Candidate:
         prompt = question.prompt_bound if as_asked else upper_bound(request.messages, request.tools)
         if response_format := request.response_format or request.extra.get("response_format"):
             prompt += format_bound(response_format)
+        searches = most_searches(request.tools, request.extra) if request.tools or request.extra else 0
+        prompt += searches * TOKENS_PER_SEARCH
         if self.window is not None:
             # The cheap bound can be several times the truth, and what is beyond the window is refused, not billed.
             prompt = min(prompt, self.window)
-        return bound_nano(self.price, prompt_tokens=prompt, output_tokens=self.output_limit(question))
+        output = self.output_limit(question) * request.answers
+        return bound_nano(self.price, prompt_tokens=prompt, output_tokens=output, searches=searches)
 
     def text_bound(self, tokens: int) -> int:
         """The most that vectors of texts with so many tokens can cost, in nano-dollars."""
@@ -131,6 +172,14 @@ class Candidate:
         if usage is None:
             return Charge(bound, "estimate")
         return Charge(cost_nano(self.price, usage), self.price_source, usage)
+
+
+def broken_off(error: BaseException, bound: int) -> Charge:
+    """What a request is charged that ended in no error of a wire's: cancelled, it is on its way and may be billed.
+
+    Where the configuration is wrong, nothing was sent.
+    """
+    return Charge(0 if isinstance(error, ConfigurationError) else bound, "estimate")
 
 
 @value

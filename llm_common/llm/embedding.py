@@ -12,7 +12,7 @@ from functools import partial
 from llm_common._text.tokens import count, likely, text_bound
 from llm_common.exceptions import ContextWindowError, InvalidAnswerError, LLMError
 from llm_common.llm.attempts import CallExecution
-from llm_common.llm.candidates import Candidate, Charge
+from llm_common.llm.candidates import Candidate, broken_off
 from llm_common.llm.completion import settled
 from llm_common.llm.embedding_batches import Batch, EmbeddingOrder
 from llm_common.llm.limits.gate import Slot
@@ -109,8 +109,7 @@ class EmbeddingExecution:
                 raise _AbandonedError from error
             raise
         except BaseException as error:
-            # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
-            spent = Charge(bound, "estimate")
+            spent = broken_off(error, bound)
             execution.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
             raise
         finally:

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from llm_common.exceptions import InvalidAnswerError
 from llm_common.llm.wire import Route
 
-__all__ = ["HalfCharacters", "json_object", "parsed", "unreadable", "with_halves"]
+__all__ = ["HalfCharacters", "json_object", "parsed", "unreadable", "whole_characters", "with_halves"]
 
 Json = Mapping[str, Any]
 
@@ -64,6 +64,14 @@ def _mended(value: object) -> object:
 def _whole(text: str) -> str:
     """The text with its halves joined, and those that stand alone replaced by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def whole_characters(document: str) -> str:
+    """A JSON document whose texts have no half character in them; what is no JSON stays as it is."""
+    try:
+        return json.dumps(_mended(json.loads(document)))
+    except (ValueError, RecursionError):
+        return document
 
 
 class HalfCharacters:

@@ -6,12 +6,12 @@ from typing import Any, cast
 from pydantic_core import PydanticSerializationError, to_json
 
 from llm_common.exceptions import BadRequestError
+from llm_common.llm.dialect import is_openai
+from llm_common.llm.provider_tools import bounded_tools
 from llm_common.llm.wire import EmbeddingRequest, WireRequest
 
-__all__ = ["encoded", "encoded_texts", "extra_headers", "prompt_text"]
+__all__ = ["encoded", "encoded_texts", "extra_headers", "prompt_text", "stream_options"]
 
-#: OpenAI's own name for the bound since its reasoning models refuse `max_tokens`; other servers know only the old one.
-_OPENAI_HOST = "https://api.openai.com"
 _MARKER = "cache_control"
 _NOT_FOR_THE_BODY = frozenset({"extra_headers", "extra_body"})
 
@@ -56,6 +56,14 @@ def extra_headers(request: WireRequest | EmbeddingRequest) -> Mapping[str, str]:
     return cast("Mapping[str, str]", headers) if isinstance(headers, (dict, Mapping)) else {}
 
 
+def stream_options(request: WireRequest) -> Mapping[str, Any]:
+    """What asks for usage at the end of a stream; nothing where the caller says None, or the server knows it not."""
+    asked: object = _extra(request).get("stream_options", {})
+    if not isinstance(asked, Mapping) or not (asked or request.dialect.stream_options):
+        return {}
+    return {"stream_options": {"include_usage": True, **cast("Mapping[str, Any]", asked)}}
+
+
 def prompt_text(request: WireRequest | EmbeddingRequest) -> str:
     """The text of the prompt, for keeping its echo out of error messages."""
     said = request.texts if isinstance(request, EmbeddingRequest) else request.messages
@@ -65,22 +73,26 @@ def prompt_text(request: WireRequest | EmbeddingRequest) -> str:
 def _body(request: WireRequest, *, stream: bool) -> dict[str, Any]:
     route, body = request.route, _extra(request)
     body["model"] = route.name
-    own = (route.base_url or "").startswith(_OPENAI_HOST)
+    own = is_openai(route.base_url)
     body["messages"] = _without_markers(request.messages) if own else request.messages
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
-        body["max_completion_tokens" if own else "max_tokens"] = request.max_tokens
+        body["max_completion_tokens" if "max_completion_tokens" in body else request.dialect.max_tokens] = (
+            request.max_tokens
+        )
     if request.tools:
-        body["tools"] = _without_markers(request.tools) if own else request.tools
+        tools = bounded_tools(request.tools)
+        body["tools"] = _without_markers(tools) if own else tools
     if request.tool_choice is not None:
         body["tool_choice"] = request.tool_choice
     if request.response_format is not None:
         body["response_format"] = request.response_format
     # Which of the two it is decides how the answer is read, so it is not the caller's to say.
     body["stream"] = stream
+    body.pop("stream_options", None)
     if stream:
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        body |= stream_options(request)
     if route.provider == "openrouter":
         body["usage"] = {"include": True}
     return body

@@ -16,7 +16,7 @@ from llm_common.exceptions import (
     StreamInterruptedError,
 )
 from llm_common.llm.attempts import CallExecution
-from llm_common.llm.candidates import Candidate, Charge
+from llm_common.llm.candidates import Candidate, Charge, broken_off
 from llm_common.llm.limits.gate import FREE, Slot
 from llm_common.llm.streamed_answer import StreamedAnswer
 from llm_common.llm.structured.output_modes import instance_in, misfit, unwrapped
@@ -147,8 +147,7 @@ class CompletionStream(Generic[T]):
             execution.failed(candidate, error, bound=bound, seconds=time.monotonic() - started)
             raise
         except BaseException as error:
-            # Cancelled, or broken off in a way that nobody foresaw: the request is on its way and may be billed.
-            spent = Charge(bound, "estimate")
+            spent = broken_off(error, bound)
             execution.account.note(candidate, spent, error, time.monotonic() - started, covered=bound)
             raise
         return _Opened(candidate, bound, started, slot, connection, chunks, first, time.monotonic() - started)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal, Protocol, cast
 
 from llm_common._runtime.values import value
+from llm_common.llm.dialect import Dialect
 from llm_common.models import ToolCall
 from llm_common.usage import Usage
 
@@ -57,6 +58,12 @@ class WireRequest:
     tool_choice: str | Mapping[str, Any] | None = None
     response_format: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    dialect: Dialect = field(default_factory=Dialect)
+
+    @property
+    def bound_name(self) -> str:
+        """What `max_tokens` is called: as the caller did, else as the server wants it."""
+        return "max_completion_tokens" if "max_completion_tokens" in self.extra else self.dialect.max_tokens
 
     @property
     def answers(self) -> int:
@@ -141,6 +148,8 @@ class WireVectors:
 
 class Wire(Protocol):
     """A way to reach providers. It never retries, and raises nothing but `LLMError` (and lets cancellation pass).
+
+    `ConfigurationError` says that nothing can be sent.
 
     An error's `maybe_billed` is true when the provider may charge the request all the same.
     """

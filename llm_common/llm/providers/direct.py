@@ -6,13 +6,12 @@ from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from math import inf
 from types import TracebackType
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
 from llm_common._runtime.http_session import CONNECT_SECONDS, new_session
 from llm_common._runtime.per_loop import PerLoop
+from llm_common._runtime.proxies import Proxy, proxy_of
 from llm_common.llm.embedding_answers import vectors_in
 from llm_common.llm.json_text import json_object
 from llm_common.llm.providers.failures import OPENING_FAILURES, READING_FAILURES, failure
@@ -47,7 +46,7 @@ class DirectWire:
     def __init__(self, *, connections: int = 1000, largest_answer: int = _LARGEST_ANSWER) -> None:
         self._sessions = PerLoop(partial(new_session, connections), aiohttp.ClientSession.close)
         self._largest = largest_answer
-        self._proxies: dict[str, str | None] = {}
+        self._proxies: dict[str, Proxy | None] = {}
 
     async def send(self, request: WireRequest, *, timeout: float) -> WireAnswer:
         """Send and wait for the whole answer, at most `timeout` seconds."""
@@ -125,7 +124,7 @@ class DirectWire:
             data=body,
             headers=headers,
             allow_redirects=False,
-            proxy=self._proxy(route.base_url),
+            proxy=None if (proxy := self._proxy(route.base_url)) is None else proxy.url,
             # Without the threshold aiohttp would round a deadline of more than 5 s up to whole seconds.
             timeout=aiohttp.ClientTimeout(
                 total=timeout, sock_connect=min(timeout, CONNECT_SECONDS), ceil_threshold=inf
@@ -140,11 +139,9 @@ class DirectWire:
         except READING_FAILURES as error:
             raise failure(route, error, begun=True, timeout=timeout) from error
 
-    def _proxy(self, base_url: str) -> str | None:
+    def _proxy(self, base_url: str) -> Proxy | None:
         if base_url not in self._proxies:
-            parts = urlsplit(base_url)
-            bypassed = proxy_bypass(parts.hostname or "")
-            self._proxies[base_url] = None if bypassed else getproxies().get(parts.scheme)
+            self._proxies[base_url] = proxy_of(base_url)
         return self._proxies[base_url]
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -9,15 +10,25 @@ import aiohttp
 import httpx
 from pydantic import ValidationError
 
-from llm_common.exceptions import ConnectionFailedError, DeadlineExceededError, InvalidAnswerError, LLMError
+from llm_common._text.redaction import presentable
+from llm_common.exceptions import (
+    BadRequestError,
+    ConfigurationError,
+    ConnectionFailedError,
+    DeadlineExceededError,
+    InvalidAnswerError,
+    LLMError,
+)
 from llm_common.llm.error_mapping import classify
 from llm_common.llm.providers.failures import failure
 from llm_common.llm.request_encoding import prompt_text
 from llm_common.llm.wire import EmbeddingRequest, Route, WireRequest
 
-__all__ = ["litellm_failure"]
+__all__ = ["is_local", "litellm_failure", "unsent"]
 
 _LONGEST_BODY = 20_000
+_CREDENTIALS = re.compile(r"api[ _-]?key|credential|authenticat|_TOKEN\b|_ID\b", re.IGNORECASE)
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_(?:KEY|TOKEN|ID|PROJECT|LOCATION)\b")
 
 
 def litellm_failure(
@@ -40,6 +51,48 @@ def litellm_failure(
     return told
 
 
+def is_local(error: Exception) -> bool:
+    """Whether an exception has nothing of a network's in it: LiteLLM raised it before anything went out."""
+    return not any(isinstance(link, aiohttp.ClientError | httpx.HTTPError | OSError) for link in _chain(error))
+
+
+def unsent(request: WireRequest | EmbeddingRequest, error: Exception) -> LLMError | ConfigurationError:
+    """The error for what LiteLLM raises before anything has gone out: it would raise the same again."""
+    route, links = request.route, list(_chain(error))
+    told = presentable(_first_words(links[-1]), secrets=(route.api_key or "",), sent=prompt_text(request))
+    if any(isinstance(link, ImportError) or "No module named" in str(link) for link in links):
+        return ConfigurationError(f"{route.provider} needs a package that is not installed ({told}). Nothing was sent.")
+    if route.api_key is None and _CREDENTIALS.search(told):
+        variables = _variables(request, told)
+        return ConfigurationError(
+            f"model {route.asked!r} is reached at {route.provider}, and there is no key for it: set {variables}, or "
+            f"pass api_key= with provider={route.provider!r}. LiteLLM says: {told} Nothing was sent."
+        )
+    known = next((link for link in links if isinstance(link, LLMError)), None)
+    return known or BadRequestError(
+        f"LiteLLM cannot make this request for {route.provider}, {route.name} ({told}). Change it. Nothing was sent.",
+        provider=route.provider,
+        model=route.name,
+        status=next((status for link in links if (status := _status(link))), None),
+    )
+
+
+def _variables(request: WireRequest | EmbeddingRequest, told: str) -> str:
+    """The variables of the environment that LiteLLM looks into for a provider's key."""
+    import litellm
+
+    found = cast("Any", litellm).validate_environment(model=f"{request.route.provider}/{request.route.name}")
+    named = [name for name in _VARIABLE.findall(told) if not name.startswith("OPENAI_") and "OPENAI" not in name]
+    names = list(dict.fromkeys([*found.get("missing_keys", ()), *named]))
+    # Keys are spellings of one and the same, everything else is needed beside them.
+    return (" or " if all(name.endswith("_KEY") for name in names) else " and ").join(names) or "its variable"
+
+
+def _first_words(link: BaseException) -> str:
+    """What an exception says, without the traceback that LiteLLM prints into some."""
+    return str(link).partition("Traceback (most recent call last)")[0].strip()
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The exception and what led to it, the first cause last."""
     seen: set[int] = set()
@@ -51,7 +104,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _broken_transport(route: Route, link: BaseException, timeout: float) -> LLMError | None:
-    if isinstance(link, aiohttp.ClientError | TimeoutError):
+    if isinstance(link, aiohttp.ClientError | OSError):
         return failure(route, link, begun=True, timeout=timeout)
     if isinstance(link, httpx.TransportError) and link.__cause__ is None:
         connecting = isinstance(link, httpx.ConnectError | httpx.ConnectTimeout)
@@ -113,7 +166,7 @@ def _body(link: BaseException) -> dict[str, Any]:
     body: object = getattr(link, "body", None)
     if isinstance(body, Mapping):
         return dict(cast("Mapping[str, Any]", body))
-    text = str(link)
+    text = _first_words(link)
     return _parsed(text[text.find("{") :]) or {"message": text}
 
 

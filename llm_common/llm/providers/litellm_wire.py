@@ -8,14 +8,16 @@ from typing import Any, Self, cast
 
 from aiohttp import ClientResponse
 
-from llm_common.exceptions import LLMError
+from llm_common.exceptions import ConfigurationError, DeadlineExceededError, LLMError
 from llm_common.llm.embedding_answers import vectors_in
+from llm_common.llm.provider_tools import bounded_tools
 from llm_common.llm.providers.failures import READING_FAILURES, failure
 from llm_common.llm.providers.litellm_call import call_litellm, has_listeners, load_litellm
 from llm_common.llm.providers.litellm_json_tool import chunks_without_json_tool, without_json_tool
 from llm_common.llm.providers.litellm_session import LentSessions
 from llm_common.llm.providers.litellm_traffic import Exchange
 from llm_common.llm.providers.responses import Read, chunks_of, read_any, read_whole
+from llm_common.llm.request_encoding import stream_options
 from llm_common.llm.response_parsing import answer_in, chunk_in
 from llm_common.llm.stream_reader import StreamReader, cut_short, read_answer
 from llm_common.llm.wire import EmbeddingRequest, WireAnswer, WireChunk, WireRequest, WireVectors
@@ -121,7 +123,7 @@ class LiteLLMWire:
     ) -> Any:
         if deadline.seconds <= 0:
             raise failure(request.route, TimeoutError(), begun=False, timeout=deadline.seconds)
-        litellm = await load_litellm()
+        litellm = await _loaded(request, deadline)
         arguments = (
             arguments
             | await lent(request.route.provider)
@@ -135,6 +137,20 @@ class LiteLLMWire:
         )
         exchange.may_take = not has_listeners(litellm, function, arguments)
         return await _guarded(request, exchange, deadline, call_litellm(litellm, function, arguments))
+
+
+async def _loaded(request: WireRequest | EmbeddingRequest, deadline: "_Deadline") -> Any:
+    try:
+        async with asyncio.timeout_at(deadline.moment):
+            return await load_litellm()
+    except TimeoutError as error:
+        route = request.route
+        raise DeadlineExceededError(
+            f"the call's {deadline.seconds:g} s were over before LiteLLM, through which {route.provider} is reached, "
+            "was imported; that takes seconds, once per process. Allow more time, or ask again. Nothing was sent.",
+            provider=route.provider,
+            model=route.name,
+        ) from error
 
 
 def _continued(stream: object) -> object:
@@ -196,11 +212,13 @@ async def _guarded(
 
 def _typed(
     request: WireRequest | EmbeddingRequest, exchange: Exchange, deadline: _Deadline, error: Exception
-) -> LLMError:
+) -> LLMError | ConfigurationError:
     if isinstance(error, TimeoutError):
         return failure(request.route, error, begun=exchange.begun, timeout=deadline.seconds)
-    from llm_common.llm.providers.litellm_failures import litellm_failure
+    from llm_common.llm.providers.litellm_failures import is_local, litellm_failure, unsent
 
+    if not exchange.begun and is_local(error):
+        return unsent(request, error)
     return litellm_failure(request, error, begun=exchange.begun, answered=exchange.answered, timeout=deadline.seconds)
 
 
@@ -216,14 +234,17 @@ def _arguments(request: WireRequest, *, stream: bool) -> dict[str, Any]:
     }
     optional: dict[str, Any] = {
         "temperature": request.temperature,
-        "max_tokens": request.max_tokens,
-        "tools": _plain(request.tools) or None,
+        "max_completion_tokens"
+        if "max_completion_tokens" in arguments
+        else request.dialect.max_tokens: request.max_tokens,
+        "tools": _plain(bounded_tools(request.tools)) or None,
         "tool_choice": _plain(request.tool_choice),
         "response_format": _plain(request.response_format),
     }
     arguments |= {name: value for name, value in optional.items() if value is not None}
+    arguments.pop("stream_options", None)
     if stream:
-        arguments["stream_options"] = {**arguments.get("stream_options", {}), "include_usage": True}
+        arguments |= stream_options(request)
     if route.provider == "openrouter":
         arguments["usage"] = {"include": True}
     if taken := _TAKEN_ALL_THE_SAME.get(route.provider):

@@ -1,18 +1,17 @@
 """The pieces of a structured answer while they stream in, and what can be read of the object so far. Pure."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pydantic_core import from_json
 
+from llm_common.llm.structured.documents import growing_document
 from llm_common.llm.structured.output_modes import answer_tool
 from llm_common.llm.structured.schema import OutputSpec
 from llm_common.llm.wire import ToolCallDelta, WireChunk
 
 __all__ = ["Delta", "PartialOutput"]
 
-_FENCE = re.compile(r"```(?:json)?[^\S\n]*\n")
 # Up to this size every piece is looked at anew. Reading a document of n characters after each of its pieces takes n²;
 # renewed when it has grown by a 64th, it takes 64 n.
 _SMALL = 4096
@@ -43,14 +42,11 @@ class _Document:
         return found
 
     def _read(self, text: str) -> Any:
-        start = text.lstrip()
-        if not start.startswith("{"):
-            fence = _FENCE.search(text)
-            start = text[fence.end() :].lstrip() if fence else ""
-        if not start.startswith("{"):
+        document = growing_document(text)
+        if not document:
             return None
         try:
-            found: Any = from_json(start, allow_partial="trailing-strings")
+            found: Any = from_json(document, allow_partial="trailing-strings")
         except ValueError:
             return None  # no JSON; at its end the answer is refused
         return found.get("value") if self._wrapped else found

@@ -1,7 +1,7 @@
 """Structured output: a Python type → the schema that a provider is asked for, and its answer → an instance. Pure.
 
 Nothing is filled in or repaired: what does not validate is a `SchemaMismatchError`. `output_modes` says how a provider
-is asked.
+is asked, `documents` where in its answer the document is.
 """
 
 import json
@@ -9,19 +9,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from llm_common.exceptions import InvalidInputError
+from llm_common.llm.json_text import whole_characters
+from llm_common.llm.structured.documents import documents
 
 __all__ = ["OutputSpec", "SchemaMismatchError", "output_spec", "parse"]
 
 T = TypeVar("T")
 Schema: TypeAlias = dict[str, Any]
 
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
+#: An escape of half a character in UTF-16: two make a whole one, one alone is nothing that can be stored.
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _MAX_ERRORS = 12
 # What strict mode refuses ("'oneOf' is not permitted", "'default' is not permitted"), or does not list as supported
 # (https://platform.openai.com/docs/guides/structured-outputs#supported-schemas). Leaving a keyword out asks for less;
@@ -43,11 +46,12 @@ class OutputSpec(Generic[T]):
 
 
 class SchemaMismatchError(Exception):
-    """One answer did not fit. `errors` are sentences that a model can act on."""
+    """One answer did not fit. `errors` are sentences that a model can act on; `is_json`: it was JSON at least."""
 
-    def __init__(self, errors: Sequence[str]) -> None:
+    def __init__(self, errors: Sequence[str], *, is_json: bool = True) -> None:
         super().__init__("; ".join(errors))
         self.errors = tuple(errors)
+        self.is_json = is_json
 
 
 @lru_cache(maxsize=256)
@@ -71,7 +75,9 @@ def output_spec(response_model: Any) -> OutputSpec[Any]:
         if definitions:
             schema["$defs"] = definitions
     strict = _can_be_strict(schema)
-    return OutputSpec(name, _strict(schema) if strict else schema, strict, not is_object, adapter)
+    if strict:
+        schema = _strict(schema, cast("dict[str, Schema]", schema.get("$defs", {})), ())
+    return OutputSpec(name, schema, strict, not is_object, adapter)
 
 
 def _with_object_at_its_root(schema: Schema) -> Schema:
@@ -97,24 +103,40 @@ def _children(schema: Schema) -> Iterator[Schema]:
         yield schema["items"]
 
 
-def _strict(schema: Schema) -> Schema:
+def _strict(schema: Schema, definitions: Mapping[str, Schema], within: tuple[str, ...]) -> Schema:
     """Every property required, none beside them, and no keyword that strict mode refuses."""
     if "$ref" in schema:
-        return {"$ref": schema["$ref"]}  # strict mode lets nothing stand beside a reference
+        return _referred(schema, definitions, within)
+
+    def strict(child: Schema) -> Schema:
+        return _strict(child, definitions, within)
+
     result = {keyword: value for keyword, value in schema.items() if _may_be_strict(keyword, value)}
     for keyword in ("properties", "$defs"):
         if keyword in result:
-            result[keyword] = {name: _strict(child) for name, child in result[keyword].items()}
+            result[keyword] = {name: strict(child) for name, child in result[keyword].items()}
     if "oneOf" in result:
         result["anyOf"] = result.pop("oneOf")
     for keyword in ("anyOf", "allOf"):
         if keyword in result:
-            result[keyword] = [_strict(child) for child in result[keyword]]
+            result[keyword] = [strict(child) for child in result[keyword]]
     if isinstance(result.get("items"), dict):
-        result["items"] = _strict(result["items"])
+        result["items"] = strict(result["items"])
     if "properties" in result:
         result |= {"required": list(result["properties"]), "additionalProperties": False}
     return result
+
+
+def _referred(schema: Schema, definitions: Mapping[str, Schema], within: tuple[str, ...]) -> Schema:
+    """Strict mode lets nothing stand beside a reference: what a description is about is written out instead.
+
+    `within` are the definitions that are being written out: one that is in itself stays a reference.
+    """
+    name = schema["$ref"].removeprefix("#/$defs/")
+    if "description" not in schema or name not in definitions or name in within:
+        return {"$ref": schema["$ref"]}
+    written = _strict(definitions[name], definitions, (*within, name))
+    return {**written, "description": schema["description"]}
 
 
 def _may_be_strict(keyword: str, value: Any) -> bool:
@@ -126,25 +148,31 @@ def _may_be_strict(keyword: str, value: Any) -> bool:
 
 
 def parse(spec: OutputSpec[T], text: str) -> T:
-    """Validate an answer, with or without a code fence around it. Raises `SchemaMismatchError`."""
-    fenced = _FENCE.search(text)
-    document = fenced.group(1) if fenced else text.strip()
-    try:
-        if not spec.wrapped:
-            return spec.adapter.validate_json(document)
-        return spec.adapter.validate_json(json.dumps(_unwrap(document)))
-    except ValidationError as error:
-        raise SchemaMismatchError(_sentences(error)) from error
+    """Validate the document in an answer's text. Raises `SchemaMismatchError`, about the likeliest document."""
+    first: SchemaMismatchError | None = None
+    for document in dict.fromkeys(documents(text)):
+        try:
+            return _validated(spec, document)
+        except ValidationError as error:
+            is_json = all(detail["type"] != "json_invalid" for detail in error.errors(include_context=False))
+            if first is None or (is_json and not first.is_json):
+                first = SchemaMismatchError(_sentences(error), is_json=is_json)
+    assert first is not None
+    raise first
 
 
-def _unwrap(document: str) -> Any:
-    try:
-        value = json.loads(document)
-    except ValueError as error:
-        raise SchemaMismatchError([f"the answer is not JSON: {error}"]) from error
-    if not isinstance(value, dict) or "value" not in value:
-        raise SchemaMismatchError(['the answer must be a JSON object with the one key "value"'])
-    return value["value"]  # pyright: ignore[reportUnknownVariableType] (JSON)
+def _validated(spec: OutputSpec[T], document: str) -> T:
+    if _HALF_CHARACTER.search(document):
+        document = whole_characters(document)
+    if spec.wrapped:
+        wrapper: Any = _wrapper.validate_json(document)
+        if isinstance(wrapper, dict) and "value" in wrapper:
+            document = json.dumps(wrapper["value"])
+        # Without its wrapper it is taken as well, if it fits.
+    return spec.adapter.validate_json(document)
+
+
+_wrapper = TypeAdapter(Any)
 
 
 def _sentences(error: ValidationError) -> list[str]:
