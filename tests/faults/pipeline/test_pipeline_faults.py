@@ -78,7 +78,7 @@ SEARCH_FAULTS = (
 
 def bill_of(request: ChatRequest) -> str:
     """The bill's id, from the task; asking again after a misfit adds messages, so all of them are read."""
-    match = re.search(r"Task: Bill (\S+), jurisdiction", "\n".join(str(m["content"]) for m in request.messages))
+    match = re.search(r"Task: Bill <subject>([^<\s]+)</subject>, jurisdiction", "\n".join(str(m["content"]) for m in request.messages))
     assert match is not None
     return match[1]
 
