@@ -31,7 +31,7 @@ _BARE: Final = "bare INSERT"
 # The same row into a table with the same columns and indexes, without a budget, a rollup or a reservation.
 _BARE_INSERT: Final = b"""
 INSERT INTO bare (id, day, project, kind, provider, model, cost_usd, bound_usd, price_source, tokens_used)
-VALUES (%s, 'bench', 'chat', 'provider', 'model', 0.001234, 0.002, 'map', 900)
+VALUES (%s, CURRENT_DATE, 'bench', 'chat', 'provider', 'model', 0.001234, 0.002, 'map', 900)
 """
 
 _Pool = AsyncConnectionPool[AsyncConnection[Any]]

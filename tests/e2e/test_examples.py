@@ -96,7 +96,7 @@ async def test_the_legislation_backend_says_why_it_refuses(dsn: str, db: Databas
 def test_the_chat_streams_remembers_and_pays(dsn: str, provider: FakeProvider) -> None:
     """Two questions: both are answered and stored, the second one is asked with the first in its context."""
     output = run("finance_chat.py", provider, dsn, "--user", "ada", stdin="Is it cheap?\n\nWhat did I ask?\n")
-    spoken = rows(dsn, "SELECT role, content FROM conversations WHERE user_id = 'ada' ORDER BY id")
+    spoken = rows(dsn, "SELECT role, content FROM conversations WHERE user_id = 'ada' ORDER BY seq")
     assert [role for role, _ in spoken] == ["user", "assistant", "user", "assistant"]
     assert [spoken[0][1], spoken[2][1]] == ["Is it cheap?", "What did I ask?"]
     assert spoken[1][1] in output
