@@ -78,7 +78,8 @@ SEARCH_FAULTS = (
 
 def bill_of(request: ChatRequest) -> str:
     """The bill's id, from the task; asking again after a misfit adds messages, so all of them are read."""
-    match = re.search(r"Task: Bill <subject>([^<\s]+)</subject>, jurisdiction", "\n".join(str(m["content"]) for m in request.messages))
+    said = "\n".join(str(message["content"]) for message in request.messages)
+    match = re.search(r"Task: Bill <subject>([^<\s]+)</subject>, jurisdiction", said)
     assert match is not None
     return match[1]
 
